@@ -1,0 +1,1 @@
+"""From runs and qrels to measures with their uncertainty; never imports the system."""

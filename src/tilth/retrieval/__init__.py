@@ -1,0 +1,1 @@
+"""From a catalogue to an index, and from a query to runs: lexical, dense, fused."""
