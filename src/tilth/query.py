@@ -1,7 +1,7 @@
 """Queries: what a user typed, and the files that hold them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilth.errors import InputError
@@ -15,7 +15,6 @@ class Query:
     query_id: str
     text: str
     kind: str | None = None
-    filters: Mapping[str, object] | None = None
 
 
 def read_queries(path: str | os.PathLike[str]) -> list[Query]:

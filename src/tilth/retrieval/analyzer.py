@@ -1,0 +1,114 @@
+"""Text to index terms: one analyzer for catalogue and query, English and Russian together.
+
+Two steps. `expand` rewrites a text as terms separated by blanks: case and width folded, ё as е, model
+numbers and measures both whole and in parts. A tantivy analyzer then splits at the blanks, folds accents
+and stems; English and Russian stemmers are chained, since each leaves the other's alphabet alone.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+import tantivy
+
+LONGEST_TERM = 64  # characters; longer "words" are data, not language
+
+# Units as they are written after a number -> one canonical form. Only unambiguous spellings: the Russian
+# preposition "в" is no volt, and "с" no second.
+_UNIT_SPELLINGS = {
+    "mg": "mg мг", "g": "g gr gram grams г гр грамм грамма граммов",
+    "kg": "kg kgs kilo kilos kilogram kilograms кг килограмм килограмма килограммов",
+    "t": "tonne tonnes т тонна тонны тонн", "lb": "lb lbs pound pounds", "oz": "oz ounce ounces",
+    "ml": "ml millilitre millilitres milliliter milliliters мл миллилитров",
+    "cl": "cl", "l": "l ltr litre litres liter liters л литр литра литров",
+    "mm": "mm millimetre millimetres millimeter millimeters мм", "cm": "cm centimetre centimetres centimeter "
+    "centimeters см сантиметр сантиметров", "m": "m metre metres meter meters м метр метра метров",
+    "km": "km км", "in": 'in inch inches " ″ дюйм дюйма дюймов', "ft": "ft foot feet",
+    "m2": "m2 м2 sqm", "m3": "m3 м3",
+    "kb": "kb кб", "mb": "mb мб", "gb": "gb гб", "tb": "tb тб",
+    "hz": "hz гц", "khz": "khz кгц", "mhz": "mhz мгц", "ghz": "ghz ггц",
+    "w": "w watt watts вт ватт", "kw": "kw квт", "v": "v volt volts вольт", "a": "amp amps ампер",
+    "mah": "mah мач", "bar": "bar бар", "mp": "mp megapixel megapixels мп",
+    "pcs": "pcs pc piece pieces шт штук штуки штука", "days": "days day дней дня день",
+    "h": "hrs hours hour ч час часа часов", "min": "min mins minutes minute мин минут",
+}  # fmt: skip
+UNITS = {spelling: unit for unit, spellings in _UNIT_SPELLINGS.items() for spelling in spellings.split()}
+
+_NUMBER = r"\d+(?:[.,]\d+)*"
+_UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+_TOKEN = re.compile(
+    rf"(?P<number>{_NUMBER})[ \u00a0]?(?P<unit>{_UNIT})(?![^\W_])"  # a measure
+    r"|(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)(?![-_.+]?[^\W_])"  # a plain word
+    r"|(?P<code>[^\W_]+(?:[-_.+,][^\W_]+)*)"  # anything joined, or with digits
+)
+_SEPARATORS = re.compile(r"[-_+]|[.,](?!\d)|(?<!\d)[.,]")  # the point in 802.11 separates nothing
+_RUNS = re.compile(rf"{_NUMBER}|[^\W\d_]+")
+_PLAIN_NUMBER = re.compile(rf"{_NUMBER}$")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?$")
+_MARKS = str.maketrans("ё™®©", "е   ")
+
+
+def fold(text: str) -> str:
+    """Fold width, compatibility forms and case; ё becomes е."""
+    if text.isascii():
+        return text.lower()
+    text = text.replace("Ё", "ё").translate(_MARKS)
+    return unicodedata.normalize("NFKC", text).casefold().translate(_MARKS)
+
+
+def expand(text: str) -> str:
+    """Rewrite a text as its terms before stemming, separated by blanks, in the order of the text.
+
+    `WH-1000XM4` gives the whole `wh1000xm4` and the parts; `5 kg`, `5kg` and `5 кг` all give `5kg 5 kg`.
+    """
+    terms: list[str] = []
+    for match in _TOKEN.finditer(fold(text)):
+        kind = match.lastgroup
+        if kind == "word":
+            terms.append(match["word"])
+        elif kind == "code":
+            terms += _code_terms(match["code"])
+        else:
+            number, unit = _number(match["number"]), UNITS[match["unit"]]
+            terms += (number + unit, number, unit)
+    return " ".join(terms)
+
+
+def _number(text: str) -> str:
+    """Write a number one way: `4,5` as 4.5, `1,299` as 1299, `5.0` as 5."""
+    if "," in text:
+        text = text.replace(",", "" if _THOUSANDS.match(text) else ".")
+    if text.count(".") == 1:
+        text = text.rstrip("0").rstrip(".")
+    return text
+
+
+@lru_cache(maxsize=65536)
+def _code_terms(code: str) -> tuple[str, ...]:
+    """Return the whole without separators, then its parts, each once."""
+    if _PLAIN_NUMBER.match(code):
+        return (_number(code),)
+    pieces = [piece for piece in _SEPARATORS.split(code) if piece]
+    parts = [run for piece in pieces for run in (piece, *_RUNS.findall(piece))]
+    return tuple(dict.fromkeys(["".join(pieces), *parts]))
+
+
+def build_analyzer() -> tantivy.TextAnalyzer:
+    """Build the second step, for registering with an index: split at blanks, fold accents, stem."""
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+        .filter(tantivy.Filter.remove_long(LONGEST_TERM))
+        .filter(tantivy.Filter.ascii_fold())
+        .filter(tantivy.Filter.stemmer("english"))
+        .filter(tantivy.Filter.stemmer("russian"))
+        .build()
+    )
+
+
+_ANALYZER = build_analyzer()
+
+
+def analyze(text: str) -> list[str]:
+    """Return the index terms of a text, in order, repetitions kept."""
+    terms: list[str] = _ANALYZER.analyze(expand(text))
+    return terms

@@ -1,0 +1,204 @@
+"""An index folder: immutable generations, the manifest of each, and the switch from one to the next.
+
+    DIR/current                 {"generation": 3}: replaced in one step, and thereby the switch
+    DIR/generations/3/          manifest.json and the files that it lists with their checksums
+    DIR/lock                    held while a generation is being built
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import orjson
+
+from tilth.errors import IndexFormatError, IndexLockedError, InputError
+from tilth.files import replacing, sync_folder
+
+FORMAT = "tilth-index"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_CURRENT = "current"
+_GENERATIONS = "generations"
+_ASIDE = ".building-"
+_NUMBER = re.compile(r"\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One opened generation: its folder, its number and what its manifest says."""
+
+    folder: Path
+    number: int
+    manifest: dict[str, Any]
+
+
+@contextmanager
+def new_generation(into: Path) -> Iterator[Path]:
+    """Give an empty folder to build in; when the block ends well, seal it and switch to it.
+
+    If the block raises, Ctrl-C included, the folder is removed and the index stays as it was.
+
+    Args:
+        into: the index folder; created if it is not there.
+
+    Yields:
+        The folder. It must hold `manifest.json` fields written by `write_manifest` at the end of the block.
+
+    Raises:
+        InputError: `into` is a file, or a folder that holds something else.
+        IndexLockedError: another process builds into it.
+    """
+    _claim(into)
+    lock = filelock.FileLock(into / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise IndexLockedError(
+            f"{into}: another process is building into this folder. Wait for it, or build into another"
+        ) from error
+    try:
+        number = max(_numbers(into), default=0) + 1
+        _remove_left_overs(into)
+        aside = into / _GENERATIONS / f"{_ASIDE}{number}"
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            _switch(into, aside, number)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _claim(into: Path) -> None:
+    """Make sure that the folder is ours or empty: nobody's files are ever mixed with an index."""
+    if into.is_dir():
+        ours = {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json"}
+        strange = sorted(entry.name for entry in into.iterdir() if entry.name not in ours)
+        if strange:
+            raise InputError(
+                f"is not an index folder: it holds {', '.join(strange[:3])}",
+                path=into,
+                remedy="Name an empty or a new folder",
+            )
+        return
+    try:
+        into.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot be made a folder: {error.strerror}", path=into) from error
+
+
+def _numbers(into: Path) -> list[int]:
+    folder = into / _GENERATIONS
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if _NUMBER.match(name))
+
+
+def _remove_left_overs(into: Path) -> None:
+    """Remove what a killed build left; the lock says that nobody is at it."""
+    for folder in (into / _GENERATIONS).glob(f"{_ASIDE}*"):
+        shutil.rmtree(folder)
+
+
+def _switch(into: Path, aside: Path, number: int) -> None:
+    """Make the new generation durable, then the current one; keep the one before for its readers."""
+    for path in aside.rglob("*"):
+        _sync(path)
+    _sync(aside)
+    aside.rename(into / _GENERATIONS / str(number))
+    sync_folder(into / _GENERATIONS)
+    with replacing(into / _CURRENT) as file:
+        file.write(orjson.dumps({"generation": number}))
+    for old in _numbers(into)[:-2]:
+        shutil.rmtree(into / _GENERATIONS / str(old))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the manifest: the facts, the format and the size and SHA-256 of every file in the folder."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(".lock")
+    }
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **facts, "files": files}
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def current_generation(path: Path) -> Generation | None:
+    """Return the current generation of a folder unverified, or None if there is none yet."""
+    if not (path / _CURRENT).is_file():
+        return None
+    number = _read_json(path / _CURRENT).get("generation")
+    folder = path / _GENERATIONS / str(number)
+    return Generation(folder, int(number or 0), _read_json(folder / MANIFEST))
+
+
+def open_generation(path: Path) -> Generation:
+    """Return the current generation after verifying format, version, sizes and checksums.
+
+    Raises:
+        IndexFormatError: no index is there, or it is foreign, newer, older or damaged; names the file.
+    """
+    if not path.is_dir():
+        raise IndexFormatError(f"{path}: no index there. Build one: tilth index CATALOGUE --into {path}")
+    generation = current_generation(path)
+    if generation is None:
+        raise IndexFormatError(f"{path}: not an index (no file 'current'), or its first build did not end")
+    manifest = generation.manifest
+    if manifest.get("format") != FORMAT:
+        raise IndexFormatError(f"{generation.folder}: not a Tilth index (format {manifest.get('format')!r})")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        age = "newer" if isinstance(version, int) and version > FORMAT_VERSION else "older"
+        raise IndexFormatError(
+            f"{generation.folder}: format version {version}, {age} than this program's {FORMAT_VERSION}. "
+            + ("Upgrade Tilth" if age == "newer" else "Build the index again")
+        )
+    for name, facts in manifest["files"].items():
+        _verify(generation.folder / name, facts)
+    return generation
+
+
+def _verify(path: Path, facts: dict[str, Any]) -> None:
+    damage = None
+    if not path.is_file():
+        damage = "is missing"
+    elif path.stat().st_size != facts["bytes"]:
+        damage = f"has {path.stat().st_size} bytes instead of {facts['bytes']}"
+    elif _sha256(path) != facts["sha256"]:
+        damage = "has a wrong checksum"
+    if damage:
+        raise IndexFormatError(f"{path}: the index is damaged: the file {damage}. Build the index again")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise IndexFormatError(f"{path}: cannot be read: {error.strerror}. Build the index again") from error
+    except orjson.JSONDecodeError as error:
+        raise IndexFormatError(f"{path}: is damaged ({error}). Build the index again") from error
+    if not isinstance(content, dict):
+        raise IndexFormatError(f"{path}: is damaged (no JSON object). Build the index again")
+    return content
