@@ -1,0 +1,237 @@
+"""Fusion: several ranked lists for one query become one, as pure functions on hits and runs.
+
+Three methods, each a sum over the lists with a weight per list:
+
+rrf     weight / (rrf_k + rank). Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms
+        Condorcet and individual Rank Learning Methods", SIGIR 2009.
+minmax  scores of a list mapped onto [0, 1]. Fox and Shaw, "Combination of Multiple Searches", TREC-2, 1994;
+        Montague and Aslam, "Relevance Score Normalization for Metasearch", CIKM 2001.
+zscore  scores of a list with mean 0 and standard deviation 1; Montague and Aslam, as above.
+
+What a list says about a product that it does not hold, and what it says when its scores do not differ (a
+single hit, for one), stands beside each function below. A list of weight 0 is left out altogether: the
+products that only it holds are not in the result.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from tilth.errors import InputError, SettingError, shorten
+from tilth.run import Hit, Run, ranked
+
+Method = Literal["rrf", "minmax", "zscore"]
+METHODS: tuple[Method, ...] = get_args(Method)
+RRF_K = 60  # the constant of the paper
+TUNED_RRF_K = (RRF_K, 5, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How lists are fused: the method, a weight per list in their order (none: all equal), the k of RRF.
+
+    Raises:
+        SettingError: the method is unknown, a weight is negative or not finite, all weights are 0, or
+            `rrf_k` is not a finite number above 0.
+    """
+
+    method: Method = "rrf"
+    weights: tuple[float, ...] = ()
+    rrf_k: float = RRF_K
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingError(f"fusion method {shorten(self.method)} is not one of {', '.join(METHODS)}")
+        if not all(_is_number(w) and w >= 0 for w in self.weights):
+            raise SettingError(f"fusion weights must be finite numbers from 0, not {shorten(self.weights)}")
+        if self.weights and not any(self.weights):
+            raise SettingError("fusion weights are all 0: give at least one list a weight above 0")
+        if not _is_number(self.rrf_k) or self.rrf_k <= 0:
+            raise SettingError(f"rrf_k must be a finite number above 0, not {shorten(self.rrf_k)}")
+
+    def __str__(self) -> str:
+        settings = [f"k={self.rrf_k:g}"] if self.method == "rrf" else []
+        settings += [f"{weight:g}" for weight in self.weights]
+        return f"{self.method}({','.join(settings)})"
+
+    def weights_of(self, lists: int) -> tuple[float, ...]:
+        """Return a weight for each list.
+
+        Args:
+            lists: the number of lists.
+
+        Returns:
+            As many weights.
+
+        Raises:
+            SettingError: the weights are for another number of lists.
+        """
+        if self.weights and len(self.weights) != lists:
+            raise SettingError(f"fusion has {len(self.weights)} weights for {lists} lists: give one a list")
+        return self.weights or (1.0,) * lists
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data for a manifest; `from_dict` reads it back."""
+        return {"method": self.method, "weights": list(self.weights), "rrf_k": self.rrf_k}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> "Fusion":
+        """Make a fusion from plain data.
+
+        Args:
+            data: the keys `method`, `weights` and `rrf_k`; one that is missing has its default.
+
+        Returns:
+            The fusion.
+
+        Raises:
+            SettingError: a key is unknown, or a value is of the wrong type or out of its range.
+        """
+        unknown = sorted(set(data) - {"method", "weights", "rrf_k"})
+        if unknown:
+            raise SettingError(f"fusion has no setting {unknown[0]!r}: method, weights and rrf_k exist")
+        weights = data.get("weights", ())
+        if not isinstance(weights, list | tuple):
+            raise SettingError(f"fusion weights must be a list of numbers, not {shorten(weights)}")
+        # The constructor checks method and rrf_k, whatever their type.
+        return cls(data.get("method", "rrf"), tuple(weights), data.get("rrf_k", RRF_K))  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Contribution(NamedTuple):
+    """What one list says: a value for each product that it holds, and one for all that it does not."""
+
+    values: dict[str, float]
+    missing: float
+
+
+def reciprocal_ranks(hits: Sequence[Hit], rrf_k: float = RRF_K) -> Contribution:
+    """Return 1 / (rrf_k + rank), rank from 1; a missing product has 0."""
+    return Contribution({hit.product_id: 1 / (rrf_k + rank) for rank, hit in enumerate(hits, start=1)}, 0.0)
+
+
+def min_max(hits: Sequence[Hit]) -> Contribution:
+    """Return (score - min) / (max - min), in [0, 1]; a missing product has 0.
+
+    Where all scores are equal, each product has 1: it was found, and nothing else was found to be better.
+    """
+    if not hits:
+        return Contribution({}, 0.0)
+    scores = [hit.score for hit in hits]
+    low, high = min(scores), max(scores)
+    if low == high:
+        return Contribution(dict.fromkeys((hit.product_id for hit in hits), 1.0), 0.0)
+    return Contribution({hit.product_id: (hit.score - low) / (high - low) for hit in hits}, 0.0)
+
+
+def z_scores(hits: Sequence[Hit]) -> Contribution:
+    """Return (score - mean) / standard deviation (of the population); a missing product has the minimum.
+
+    Where all scores are equal, each product has 0 and a missing one -1, so that a single hit still counts.
+    """
+    scaled = min_max(hits).values  # the same z-scores, and no square overflows or vanishes
+    if not scaled:
+        return Contribution({}, 0.0)
+    mean = math.fsum(scaled.values()) / len(scaled)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in scaled.values()) / len(scaled))
+    if deviation == 0:
+        return Contribution(dict.fromkeys(scaled, 0.0), -1.0)
+    values = {product_id: (x - mean) / deviation for product_id, x in scaled.items()}
+    return Contribution(values, -mean / deviation)  # the minimum was scaled to 0
+
+
+def fuse_hits(lists: Sequence[Sequence[Hit]], fusion: Fusion) -> tuple[Hit, ...]:
+    """Fuse the lists of one query into one.
+
+    Args:
+        lists: hits of each retriever, best first.
+        fusion: the method and its weights.
+
+    Returns:
+        Every product of the lists that have a weight, ordered by (-score, product_id).
+
+    Raises:
+        InputError: a score is infinite or not a number.
+        SettingError: the fusion has weights for another number of lists.
+    """
+    weights = fusion.weights_of(len(lists))
+    said = [(w, _contribution(hits, fusion)) for w, hits in zip(weights, lists, strict=True) if w > 0]
+    nowhere = sum(weight * missing for weight, (_, missing) in said)
+    fused: dict[str, float] = {}
+    for weight, (values, missing) in said:
+        for product_id, value in values.items():
+            fused[product_id] = fused.get(product_id, nowhere) + weight * (value - missing)
+    return ranked(fused)
+
+
+def _contribution(hits: Sequence[Hit], fusion: Fusion) -> Contribution:
+    for hit in hits:
+        if not math.isfinite(hit.score):
+            raise InputError("a score to be fused is not finite", field=hit.product_id, value=hit.score)
+    if fusion.method == "rrf":
+        return reciprocal_ranks(hits, fusion.rrf_k)
+    return min_max(hits) if fusion.method == "minmax" else z_scores(hits)
+
+
+def fuse(runs: Sequence[Run], fusion: Fusion, k: int) -> Run:
+    """Fuse runs query by query; a query that a run lacks is an empty list.
+
+    Args:
+        runs: one run a retriever, in the order of the weights.
+        fusion: the method and its weights.
+        k: how many hits to keep, from 0.
+
+    Returns:
+        A run over the queries of all runs, named after the fusion.
+
+    Raises:
+        InputError: a score is infinite or not a number.
+        SettingError: the fusion has weights for another number of runs, or `k` is below 0.
+    """
+    if k < 0:
+        raise SettingError(f"k must be from 0, not {k}")
+    queries = dict.fromkeys(query_id for run in runs for query_id in run)
+    lists = {query_id: [run.hits.get(query_id, ()) for run in runs] for query_id in queries}
+    return Run(str(fusion), {query_id: fuse_hits(lists[query_id], fusion)[:k] for query_id in queries})
+
+
+def grid(lists: int = 2, steps: int = 20) -> list[Fusion]:
+    """Return the fusions that tuning tries, the plainest (equal RRF) first.
+
+    Every method with every vector of weights in steps of 1/`steps` that sum to 1. Weights that leave a list
+    out appear once, under min-max: with two lists the order is then the same under each method.
+
+    Args:
+        lists: the number of lists, from 1.
+        steps: the number of steps from 0 to 1, from 1.
+
+    Returns:
+        98 fusions for two lists and 20 steps.
+
+    Raises:
+        SettingError: `lists` or `steps` is below 1.
+    """
+    if lists < 1 or steps < 1:
+        raise SettingError(f"a grid needs at least 1 list and 1 step, not {lists} and {steps}")
+    weights = [tuple(part / steps for part in parts) for parts in _compositions(steps, lists)]
+    inner = [w for w in weights if all(w)]
+    return [
+        Fusion(),
+        *(Fusion("minmax", w) for w in weights),
+        *(Fusion("zscore", w) for w in inner),
+        *(Fusion("rrf", w, rrf_k) for rrf_k in TUNED_RRF_K for w in inner),
+    ]
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield every way to write `total` as an ordered sum of `parts` whole numbers from 0."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total, -1, -1):
+        for rest in _compositions(total - first, parts - 1):
+            yield (first, *rest)
