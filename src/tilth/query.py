@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from tilth.errors import InputError
 from tilth.files import read_rows
 
+COLUMNS = ("query_id", "query", "kind")
+_REMEDY = "The columns are query_id, query and, optionally, kind, separated by tabs"
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -18,26 +21,33 @@ class Query:
 
 
 def read_queries(path: str | os.PathLike[str]) -> list[Query]:
-    """Read queries from a TSV file with the columns `query_id`, `query` and, optionally, `kind`.
+    """Read queries from a TSV file.
 
-    The header may be absent: the first column is then the id and the second the text.
+    Args:
+        path: rows of `query_id`, `query` and, optionally, `kind`; a header may name these columns in another
+            order and among others.
+
+    Returns:
+        The queries in the order of the file.
 
     Raises:
-        InputError: the file is empty, a row is short, an id repeats or a text is empty.
+        InputError: the file is empty, the header lacks a column, a row is short, an id repeats or a text is
+            empty.
     """
     queries: dict[str, Query] = {}
-    columns = ["query_id", "query", "kind"]
+    columns: Sequence[str] | None = None
     for line, cells in read_rows(path):
-        if not queries and "query_id" in cells:
-            columns = cells
-            continue
+        if columns is None:
+            columns = cells if "query_id" in cells else COLUMNS
+            if columns is cells:
+                _check_header(cells, path, line)
+                continue
         row = dict(zip(columns, cells, strict=False))
         query_id, text = row.get("query_id", ""), row.get("query", "")
         if not query_id or not text:
             raise InputError(
                 "a query needs an id and a text",
-                path=path, line=line, value="\t".join(cells),
-                remedy="Columns are query_id, query and optionally kind, separated by tabs",
+                path=path, line=line, value=" | ".join(cells), remedy=_REMEDY,
             )  # fmt: skip
         if query_id in queries:
             raise InputError("query id occurs twice", path=path, line=line, field="query_id", value=query_id)
@@ -45,6 +55,13 @@ def read_queries(path: str | os.PathLike[str]) -> list[Query]:
     if not queries:
         raise InputError("holds no queries", path=path)
     return list(queries.values())
+
+
+def _check_header(cells: list[str], path: str | os.PathLike[str], line: int) -> None:
+    if "query" not in cells:
+        raise InputError(
+            "the header needs a column 'query'", path=path, line=line, value=" | ".join(cells), remedy=_REMEDY
+        )
 
 
 def as_queries(texts: Sequence[str | Query]) -> list[Query]:
