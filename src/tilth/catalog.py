@@ -149,7 +149,7 @@ def parse_price(value: object, currency: str = "") -> Price | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise InputError("broken price", value=value)
+        raise InputError(f"broken price: not an amount but {type(value).__name__}")
     return Price(_checked_amount(value, value), currency)
 
 
@@ -165,10 +165,12 @@ def parse_currency(value: object) -> str:
     Raises:
         InputError: the value is neither.
     """
-    text = "" if value is None else str(value)[:_MAX_PRICE_LENGTH].strip().casefold()
+    if value is None or value == "":
+        return ""
+    text = value.strip().casefold() if isinstance(value, str) else ""
     code = _CURRENCY_SIGNS.get(text, text.upper())
-    if code and not re.fullmatch("[A-Z]{3}", code):
-        raise InputError("unknown currency", value=value, remedy="Use an ISO 4217 code such as EUR")
+    if not re.fullmatch("[A-Z]{3}", code):
+        raise InputError("unknown currency", remedy="Use an ISO 4217 code such as EUR")
     return code
 
 
@@ -208,7 +210,7 @@ def _price_from_text(text: str, currency: str) -> Price | None:
         raise InputError("broken price", value=text)
     try:
         amount = parse_amount(match[2])
-        return Price(_checked_amount(amount, text), parse_currency(match[1] + match[3]) or currency)
+        return Price(_checked_amount(amount, text), parse_currency((match[1] + match[3]).strip()) or currency)
     except InputError as error:
         raise InputError("broken price", value=text) from error
 
@@ -216,7 +218,7 @@ def _price_from_text(text: str, currency: str) -> Price | None:
 def _checked_amount(amount: float | Decimal, shown: object) -> float:
     try:
         number = float(amount)
-    except OverflowError:
+    except (OverflowError, ValueError):  # an integer beyond floats, a signalling NaN
         number = math.inf
     if not 0 <= number < math.inf:  # false for NaN too
         raise InputError("broken price", value=shown)
@@ -249,8 +251,12 @@ def parse_availability(value: object) -> str:
     Returns:
         `in_stock`, `out_of_stock`, `preorder` or `backorder`; empty where the word is not known.
     """
+    if value in ("in_stock", "out_of_stock"):
+        return str(value)
     if isinstance(value, bool):
         return "in_stock" if value else "out_of_stock"
+    if not isinstance(value, str | int | float):
+        return ""
     word = _SCHEMA_ORG.sub("", str(value)[:200].strip().casefold())
     if re.fullmatch(r"\d+(\.0+)?", word):
         return "in_stock" if float(word) > 0 else "out_of_stock"
@@ -260,6 +266,7 @@ def parse_availability(value: object) -> str:
 # --- categories -----------------------------------------------------------------------------------
 
 _MAX_DEPTH = 20
+_ARROW = re.compile("[>»→]")
 
 
 def category_path(value: object) -> str:
@@ -306,9 +313,6 @@ def _item_parts(item: object, depth: int) -> list[str]:
     if isinstance(item, str) and not _ARROW.search(item):  # one part: its slash belongs to its name
         return [name] if (name := clean_text(item)) else []
     return _category_parts(item, depth)
-
-
-_ARROW = re.compile("[>»→]")
 
 
 def _split_path(text: str) -> list[str]:
