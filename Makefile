@@ -1,18 +1,46 @@
 # Every verb works as the first command in a clean clone: it creates .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TILTH := $(BIN)/tilth
 
-.PHONY: install demo test check bench docs clean
-.DELETE_ON_ERROR:
+.PHONY: install demo test check format bench docs clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[build,dev]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(PIP) install --constraint constraints.txt --editable '.[bench]'
 	touch $@
+
+demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluation table
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pydoclint --quiet src
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-bench  ## every number in README; about half an hour on 2 cores
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/encoders.py
+
+docs: .venv/installed  ## docs/cli.md from the commands themselves
+	$(BIN)/typer tilth.cli.main utils docs --name tilth --title 'Command line' --output docs/cli.md
+
+clean:
+	rm -rf .venv build demo

@@ -35,7 +35,10 @@ _UNIT_SPELLINGS = {
 UNITS = {spelling: unit for unit, spellings in _UNIT_SPELLINGS.items() for spelling in spellings.split()}
 
 _NUMBER = r"\d+(?:[.,]\d+)*"
-_UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+_UNIT = "|".join(
+    r"in(?!\s\d)" if unit == "in" else re.escape(unit)  # "2 in 1" is no length
+    for unit in sorted(UNITS, key=len, reverse=True)
+)
 _TOKEN = re.compile(
     rf"(?P<number>{_NUMBER})[ \u00a0]?(?P<unit>{_UNIT})(?![^\W_])"  # a measure
     r"|(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)(?![-_.+]?[^\W_])"  # a plain word
@@ -72,6 +75,11 @@ def expand(text: str) -> str:
             number, unit = _number(match["number"]), UNITS[match["unit"]]
             terms += (number + unit, number, unit)
     return " ".join(terms)
+
+
+def words(text: str) -> list[str]:
+    """Return the plain words of a text, folded but not stemmed, without numbers and codes."""
+    return [match["word"] for match in _TOKEN.finditer(fold(text)) if match.lastgroup == "word"]
 
 
 def _number(text: str) -> str:

@@ -1,6 +1,6 @@
 """An index folder: immutable generations, the manifest of each, and the switch from one to the next.
 
-    DIR/current                 {"generation": 3}: replaced in one step, and thereby the switch
+    DIR/current                 {"generation": 3, "manifest": SHA-256}: replaced in one step, the switch
     DIR/generations/3/          manifest.json and the files that it lists with their checksums
     DIR/lock                    held while a generation is being built
 """
@@ -32,11 +32,12 @@ _NUMBER = re.compile(r"\d+$")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One opened generation: its folder, its number and what its manifest says."""
+    """One generation: its folder, number and manifest, and the checksum that the manifest must have."""
 
     folder: Path
     number: int
     manifest: dict[str, Any]
+    checksum: str
 
 
 @contextmanager
@@ -112,10 +113,11 @@ def _switch(into: Path, aside: Path, number: int) -> None:
     for path in aside.rglob("*"):
         _sync(path)
     _sync(aside)
+    manifest = _sha256(aside / MANIFEST)
     aside.rename(into / _GENERATIONS / str(number))
     sync_folder(into / _GENERATIONS)
     with replacing(into / _CURRENT) as file:
-        file.write(orjson.dumps({"generation": number}))
+        file.write(orjson.dumps({"generation": number, "manifest": manifest}))
     for old in _numbers(into)[:-2]:
         shutil.rmtree(into / _GENERATIONS / str(old))
 
@@ -149,9 +151,12 @@ def current_generation(path: Path) -> Generation | None:
     """Return the current generation of a folder unverified, or None if there is none yet."""
     if not (path / _CURRENT).is_file():
         return None
-    number = _read_json(path / _CURRENT).get("generation")
+    current = _read_json(path / _CURRENT)
+    number = current.get("generation")
+    if not isinstance(number, int):
+        raise IndexFormatError(f"{path / _CURRENT}: names no generation. Build the index again")
     folder = path / _GENERATIONS / str(number)
-    return Generation(folder, int(number or 0), _read_json(folder / MANIFEST))
+    return Generation(folder, number, _read_json(folder / MANIFEST), str(current.get("manifest")))
 
 
 def open_generation(path: Path) -> Generation:
@@ -175,6 +180,8 @@ def open_generation(path: Path) -> Generation:
             f"{generation.folder}: format version {version}, {age} than this program's {FORMAT_VERSION}. "
             + ("Upgrade Tilth" if age == "newer" else "Build the index again")
         )
+    if _sha256(generation.folder / MANIFEST) != generation.checksum:
+        raise IndexFormatError(f"{generation.folder / MANIFEST}: has a wrong checksum. Build the index again")
     for name, facts in manifest["files"].items():
         _verify(generation.folder / name, facts)
     return generation

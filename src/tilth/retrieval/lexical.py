@@ -124,6 +124,12 @@ class LexicalIndex:
     def __len__(self) -> int:
         return self._searcher.num_docs
 
+    def knows(self, word: str) -> bool:
+        """Tell whether some product has every term of a word in a searched field."""
+        return all(
+            any(self._searcher.doc_freq(name, term) for name, _ in self._fields) for term in analyze(word)
+        )
+
     def search_rows(self, text: str, k: int, allowed: Rows | None = None) -> RowHits:
         """Return the rows with the best scores, `k` and those that tie with the last, best first.
 
@@ -153,10 +159,10 @@ class LexicalIndex:
     def _term(self, term: str) -> tantivy.Query:
         build = tantivy.Query
         fields = [
-            build.boost_query(build.term_query(self._schema, name, term, "freq"), boost)
+            build.boost_query(build.term_query(self._schema, name, term, "freq"), float(boost))
             for name, boost in self._fields
         ]
-        return build.disjunction_max_query(fields, self.settings.tie)
+        return build.disjunction_max_query(fields, float(self.settings.tie))
 
     def _only(self, query: tantivy.Query, allowed: Rows) -> tantivy.Query:
         rows = tantivy.Query.term_set_query(self._schema, _ROW, allowed.tolist())

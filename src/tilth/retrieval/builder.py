@@ -1,0 +1,126 @@
+"""From products to a sealed generation of an index.
+
+Two passes. The first reads the catalogue once and writes columns and the lexical index. The second reads the
+columns back, whose number is now known, cuts passages, encodes those that the generation before did not
+hold, and builds the dense index.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tilth.catalog import Product
+from tilth.errors import InputError
+from tilth.protocols import Encoder, Rows, Vectors
+from tilth.retrieval.columns import Columns, ColumnsWriter
+from tilth.retrieval.dense import DenseSettings, build_dense
+from tilth.retrieval.generations import Generation, current_generation, new_generation, write_manifest
+from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
+from tilth.retrieval.passages import PassageCutter, PassageSettings
+from tilth.retrieval.vectors import VectorStore, VectorWriter
+
+_CHUNK = 1_000  # products whose passages are cut and encoded together
+_SAMPLE = 200  # titles that stand in for queries when recall is measured
+
+
+class BuildEncoder(Encoder, Protocol):
+    """An encoder that can be stored with the index that it made."""
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What the vectors depend on; equal identities give equal vectors for equal texts."""
+
+    def cutter(self, settings: PassageSettings) -> PassageCutter:
+        """Return a cutter that counts tokens as this encoder does."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `open_encoder` reads into a new folder."""
+
+
+class Progress(Protocol):
+    """Is told how far a stage has come."""
+
+    def __call__(self, stage: str, done: int, total: int | None = None, /) -> None:
+        """`done` of `total` items of a stage are done; None: the total is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """What an index is made with; all of it stands in the manifest."""
+
+    passages: PassageSettings = field(default_factory=PassageSettings)
+    lexical: LexicalSettings = field(default_factory=LexicalSettings)
+    recall: float = 0.95  # of the exact nearest passages, where the search is approximate
+    threads: int = 1
+    memory: int = 256_000_000  # bytes for the lexical writer
+    seed: int = 0
+
+
+def build_index(
+    products: Iterable[Product],
+    into: Path,
+    encoder: BuildEncoder,
+    settings: BuildSettings,
+    progress: Progress,
+    source: dict[str, object],
+) -> dict[str, Any]:
+    """Build a generation aside and switch the index folder to it.
+
+    Args:
+        products: the catalogue, read once.
+        into: the index folder; created if it is not there.
+        encoder: makes the vectors and is stored with them.
+        settings: passages, fields and resources.
+        progress: is told how far each stage has come.
+        source: facts about the catalogue for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InputError: the catalogue has no usable product, or `into` holds something else.
+        IndexLockedError: another process builds into the folder.
+    """
+    with new_generation(into) as folder:
+        previous = current_generation(into)
+        count = _write_products(products, folder, settings, progress)
+        if not count:
+            raise InputError("the catalogue has no usable product", remedy="See rejected.jsonl for the reasons")
+        facts = _write_passages(folder, count, encoder, settings, previous, progress)
+        progress("storing the encoder", 0, 1)
+        encoder.save(folder / "encoder")
+        progress("storing the encoder", 1, 1)
+        return write_manifest(
+            folder,
+            {
+                "tilth": version("tilth"),
+                "catalogue": {**source, "products": count},
+                "encoder": encoder.identity,
+                "lexical": settings.lexical.to_json(),
+                **facts,
+            },
+        )
+
+
+def _write_products(
+    products: Iterable[Product], folder: Path, settings: BuildSettings, progress: Progress
+) -> int:
+    """Write columns and the lexical index in one pass; return the number of products."""
+    columns = ColumnsWriter(folder / "columns.arrow")
+    lexical = LexicalWriter(folder / "lexical", memory=settings.memory, threads=settings.threads)
+    count = 0
+    for count, product in enumerate(products, start=1):
+        columns.add(product)
+        lexical.add(count - 1, product)
+        if count % _CHUNK == 0:
+            progress("reading", count)
+    columns.close()
+    progress("reading", count, count)
+    lexical.close()
+    return count

@@ -1,0 +1,61 @@
+"""Unknown words are read as near known ones; known words never change."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tilth.catalog import Product
+from tilth.retrieval.analyzer import analyze
+from tilth.retrieval.spelling import Speller, VocabularyCounter
+
+VOCABULARY = ["tomato", "secateurs", "manure", "томат", "секатор", "manger", "hose", "удобрение"]
+STEMS = {term for word in VOCABULARY for term in analyze(word)}
+
+
+def known(word: str) -> bool:
+    return all(term in STEMS for term in analyze(word))
+
+
+SPELLER = Speller(VOCABULARY, known)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("tomatto", "tomato"),
+        ("secatuers", "secateurs"),
+        ("Manuer 20 kg", "manure 20 kg"),
+        ("njvfn", "томат"),
+        ("удобрениэ для томатов", "удобрение для томатов"),
+        ("omato", "tomato"),
+    ],
+)
+def test_near_words_are_found(typed: str, read: str) -> None:
+    assert SPELLER.correct(typed) == read
+
+
+@pytest.mark.parametrize("typed", ["tomatoes", "Tomato", "секаторы", "hos", "laptop", "WH-1000XM4", "xyz", ""])
+def test_known_short_far_and_coded_words_stay(typed: str) -> None:
+    assert SPELLER.correct(typed) == typed
+
+
+def test_of_equally_near_words_the_most_frequent_wins() -> None:
+    assert Speller(["mangle", "manger"], lambda _: False).correct("mangxe") == "mangle"
+    assert Speller(["manger", "mangle"], lambda _: False).correct("mangex") == "manger"
+
+
+@given(st.text(max_size=40))
+def test_only_unknown_words_change(text: str) -> None:
+    for word, read in SPELLER.corrections(text).items():
+        assert not known(word)
+        assert known(read)
+
+
+def test_the_vocabulary_is_written_most_frequent_first(tmp_path: Path) -> None:
+    counter = VocabularyCounter(most=2)
+    for number, title in enumerate(["spade fork", "spade Fork", "spade rake", "ёлка"]):
+        counter.add(Product(id=str(number), title=title))
+    counter.write(tmp_path / "words.txt")
+    assert (tmp_path / "words.txt").read_text("utf8").split() == ["spade", "fork"]
