@@ -1,0 +1,128 @@
+"""Writing a sample shop: products, queries and qrels, streamed in one pass."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from tilth.errors import SettingError
+from tilth.files import replacing
+from tilth.sample.grading import Grader, Pool
+from tilth.sample.needs import Need, draw_needs
+from tilth.sample.products import CHUNK, SampleProduct, draw_chunk, sample_products
+from tilth.sample.vocabulary import Vocabulary, read_vocabulary
+
+MOST_PRODUCTS = 5_000_000
+LANGUAGE_CHOICES = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
+
+
+@dataclass(frozen=True, slots=True)
+class ShopSummary:
+    """What was written; `capped` are the queries with more relevant products than the qrels record."""
+
+    products: int
+    queries: int
+    judgments: int
+    capped: tuple[str, ...]
+
+
+def write_shop(
+    into: Path,
+    *,
+    products: int,
+    language: str = "en",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> ShopSummary:
+    """Write a garden-supplies shop: `products.jsonl`, `queries.tsv` and `qrels.tsv`.
+
+    The same arguments give the same bytes, and a larger shop begins with the products of a smaller one of
+    the same language. The three files appear together when all is written; an error or Ctrl-C leaves
+    nothing behind. Memory does not grow with the number of products.
+
+    Args:
+        into: the folder, made if need be; files of these names in it are replaced.
+        products: how many, 1 to 5,000,000; from 1,000 on every query kind has its full variety.
+        language: `en`, `ru`, or `both` for half of each.
+        seed: the seed of everything random.
+        progress: called now and then with the number of products written so far.
+
+    Returns:
+        The counts.
+
+    Raises:
+        SettingError: the number of products or the language is out of range.
+    """
+    vocabularies = _vocabularies(language)
+    if not 1 <= products <= MOST_PRODUCTS:
+        raise SettingError(f"a sample shop has 1 to {MOST_PRODUCTS:,} products, not {products:,}")
+    shares = _shares(products, vocabularies)
+    needs = [need for share in shares for need in _needs(*share, seed)]
+    grader = Grader(needs)
+    with ExitStack() as files:
+        catalogue, queries, qrels = (
+            files.enter_context(replacing(into / name))
+            for name in ("products.jsonl", "queries.tsv", "qrels.tsv")
+        )
+        done = 0
+        for chunk in _chunks(shares, seed):
+            _write_chunk(catalogue, chunk, grader)
+            done += len(chunk)
+            if progress:
+                progress(done)
+        _write_queries(queries, needs)
+        judgments = _write_judgments(qrels, grader.pools)
+    capped = tuple(pool.need.query_id for pool in grader.pools if pool.capped)
+    return ShopSummary(products, len(needs), judgments, capped)
+
+
+Share = tuple[Vocabulary, int]
+
+
+def _vocabularies(language: str) -> list[Vocabulary]:
+    if language not in LANGUAGE_CHOICES:
+        raise SettingError(f"the language of a sample shop is en, ru or both, not {language!r}")
+    return [read_vocabulary(name) for name in LANGUAGE_CHOICES[language]]
+
+
+def _shares(products: int, vocabularies: list[Vocabulary]) -> list[Share]:
+    """Split the products evenly; the first language gets the odd one."""
+    count = len(vocabularies)
+    return [(words, (products + count - 1 - n) // count) for n, words in enumerate(vocabularies)]
+
+
+def _needs(vocabulary: Vocabulary, count: int, seed: int) -> list[Need]:
+    return draw_needs(vocabulary, seed, draw_chunk(vocabulary, seed, 0)[: min(count, CHUNK)])
+
+
+def _chunks(shares: list[Share], seed: int) -> Iterator[list[SampleProduct]]:
+    """Yield chunks of each language in turn."""
+    streams = (sample_products(words, seed, count) for words, count in shares)
+    for chunks in zip_longest(*streams):
+        yield from (chunk for chunk in chunks if chunk is not None)
+
+
+def _write_chunk(file: IO[bytes], chunk: list[SampleProduct], grader: Grader) -> None:
+    for product in chunk:
+        file.write(orjson.dumps(product.record, option=orjson.OPT_APPEND_NEWLINE))
+        grader.grade(product)
+
+
+def _write_queries(file: IO[bytes], needs: Iterable[Need]) -> None:
+    file.write(b"query_id\tquery\tkind\n")
+    for need in needs:
+        file.write(f"{need.query_id}\t{need.text}\t{need.kind}\n".encode())
+
+
+def _write_judgments(file: IO[bytes], pools: Iterable[Pool]) -> int:
+    file.write(b"query_id\tproduct_id\tgrade\n")
+    count = 0
+    for pool in pools:
+        for product_id, grade in pool.rows():
+            count += 1
+            file.write(f"{pool.need.query_id}\t{product_id}\t{grade}\n".encode())
+    return count
