@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 from tilth.errors import InputError
 from tilth.files import open_binary
@@ -66,7 +66,7 @@ def detect_format(path: str | os.PathLike[str]) -> Format:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str]) -> "Iterator[io.BufferedReader[Any]]":
+def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for buffered reading, unpacked; reading errors become input errors.
 
     Args:
@@ -79,12 +79,29 @@ def reading(path: str | os.PathLike[str]) -> "Iterator[io.BufferedReader[Any]]":
         InputError: the file cannot be read, or its gzip stream is cut off or damaged.
     """
     try:
-        with open_binary(path) as file, io.BufferedReader(cast("Any", file), BUFFER) as buffered:
-            yield buffered
+        with open_binary(path) as file:
+            source: Any = file
+            raw = Unpacking(source) if isinstance(source, gzip.GzipFile) else source
+            yield io.BufferedReader(raw, BUFFER)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"damaged gzip: {error}", path=path, remedy="Copy it again") from error
     except OSError as error:
         raise InputError(f"cannot be read: {error}", path=path) from error
+
+
+class Unpacking(io.RawIOBase):
+    """A gzip stream read a step at a time, so that what stands before damage is given before its error."""
+
+    def __init__(self, source: gzip.GzipFile) -> None:
+        self.source = source
+
+    def readable(self) -> bool:  # noqa: D102 - of RawIOBase
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401, D102 - of RawIOBase
+        data = self.source.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from gzip import GzipFile
 from typing import IO
 
 import pyarrow as pa
@@ -73,7 +72,7 @@ def _single_row(batch: pa.RecordBatch, index: int, line: int, path: str) -> Row 
 @contextmanager
 def _seekable(path: str | os.PathLike[str]) -> Iterator[IO[bytes] | str]:
     with reading(path) as file:
-        if not isinstance(file.raw, GzipFile):
+        if file.seekable():  # not packed: Arrow reads the file itself
             yield os.fspath(path)
             return
         with tempfile.TemporaryFile() as unpacked:

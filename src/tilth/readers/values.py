@@ -187,7 +187,7 @@ def as_attributes(value: object, rest: Mapping[str, object]) -> dict[str, Attrib
         except InputError as error:
             raise InputError(error.reason, field=column) from error
     given = _json_object(value) if isinstance(value, str) else value
-    if isinstance(given, Mapping):
+    if isinstance(given, Mapping) and "attribute_name" not in given:
         _add_all(flat, "", given, 0)
     else:
         _add(flat, "attributes", given, 0)
