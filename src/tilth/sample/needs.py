@@ -16,6 +16,7 @@ from tilth.sample.text import phrase
 from tilth.sample.typos import misspell
 from tilth.sample.vocabulary import ProductType, Vocabulary
 
+WITHOUT_YO = 0.7  # few people type ё
 NEAR_PRICE = 1.25  # how far above the wish a price still is of some use
 
 
@@ -52,7 +53,8 @@ def draw_needs(vocabulary: Vocabulary, seed: int, head: Sequence[SampleProduct])
     known: set[str] = set()
     for kind, drafts, quota in _drafts(rng, vocabulary, head):
         drawn = 0
-        for text, clauses in drafts:
+        for draft, clauses in drafts:
+            text = draft.replace("ё", "е") if rng.random() < WITHOUT_YO else draft
             if drawn < quota and text not in known:
                 drawn += 1
                 known.add(text)

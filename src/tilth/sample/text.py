@@ -47,10 +47,11 @@ def draw_title_style(rng: random.Random, vocabulary: Vocabulary, family: Family)
 
 def title(style: TitleStyle, family: Family, size: float, values: Mapping[str, str], code: str) -> str:
     """Write the title of one variant."""
-    words = {"before": [], "after": []}  # type: dict[str, list[str]]
+    words: dict[str, list[str]] = {"before": [], "after": []}
     for axis in style.mentioned:
         choices = axis.words[values[axis.name]]
-        words[axis.place].append(choices[int(style.synonym * len(choices))])
+        place, word = choices[int(style.synonym * len(choices))]
+        words[place].append(word)
     text = style.template.format(
         brand=family.brand.name,
         noun=style.noun,
@@ -97,8 +98,9 @@ def phrase(rng: random.Random, kind: ProductType, values: Mapping[str, str]) -> 
     parts: dict[str, list[str]] = {place: [] for place in PLACES}
     for axis in kind.axes:
         if axis.name in values:
-            parts[axis.place].append(pick(rng, axis.words[values[axis.name]]))
-    nouns = kind.nouns if parts["before"] else kind.names
+            place, word = pick(rng, axis.words[values[axis.name]])
+            parts[place].append(word)
+    nouns = kind.nouns if parts["before"] or parts["after"] else kind.names
     return " ".join([*parts["before"], pick(rng, nouns), *parts["after"], *parts["detail"]])
 
 

@@ -18,12 +18,13 @@ PLACES: tuple[Place, ...] = ("before", "after", "detail")
 class Axis:
     """One attribute of a product type: its values, and the words that a title or query has for each.
 
-    `place` is where those words stand in a phrase: before the noun, after it, or nowhere (detail).
+    Each word comes with its place in a phrase: before the noun or after it. Words of a detail are only
+    said in queries.
     """
 
     name: str
     place: Place
-    words: Mapping[str, tuple[str, ...]]
+    words: Mapping[str, tuple[tuple[Place, str], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,16 @@ def _product_type(key: str, data: Mapping[str, Any]) -> ProductType:
 
 
 def _axis(name: str, place: Place, values: list[str | int]) -> Axis:
-    """Parse values written `word|other word`, or `value=word|other word` where no word is the value."""
-    words = {}
+    """Parse values written `word|other word`, or `value=word|other word` where no word is the value.
+
+    A word that begins with ~ stands after the noun, whatever the place of its axis.
+    """
+    words: dict[str, tuple[tuple[Place, str], ...]] = {}
     for text in map(str, values):
         value, equals, rest = text.partition("=")
-        alternatives = tuple((rest if equals else value).split("|"))
-        words[value if equals else alternatives[0]] = alternatives
+        alternatives = (rest if equals else value).split("|")
+        key = value if equals else alternatives[0].removeprefix("~")
+        words[key] = tuple(("after", w[1:]) if w[0] == "~" else (place, w) for w in alternatives)
     return Axis(name, place, words)
 
 
