@@ -12,8 +12,8 @@ import orjson
 from tilth.errors import SettingError
 from tilth.files import replacing
 from tilth.sample.grading import Grader, Pool
-from tilth.sample.needs import Need, draw_needs
-from tilth.sample.products import CHUNK, SampleProduct, draw_chunk, sample_products
+from tilth.sample.needs import draw_needs
+from tilth.sample.products import SampleProduct, draw_chunk, sample_products
 from tilth.sample.vocabulary import Vocabulary, read_vocabulary
 
 MOST_PRODUCTS = 5_000_000
@@ -60,27 +60,32 @@ def write_shop(
     vocabularies = _vocabularies(language)
     if not 1 <= products <= MOST_PRODUCTS:
         raise SettingError(f"a sample shop has 1 to {MOST_PRODUCTS:,} products, not {products:,}")
-    shares = _shares(products, vocabularies)
-    needs = [need for share in shares for need in _needs(*share, seed)]
-    grader = Grader(needs)
+    shelves = [_shelf(words, count, seed) for words, count in _shares(products, vocabularies)]
+    pools = [pool for shelf in shelves for pool in shelf.grader.pools]
     with ExitStack() as files:
         catalogue, queries, qrels = (
             files.enter_context(replacing(into / name))
             for name in ("products.jsonl", "queries.tsv", "qrels.tsv")
         )
         done = 0
-        for chunk in _chunks(shares, seed):
-            _write_chunk(catalogue, chunk, grader)
+        for shelf, chunk in _chunks(shelves, seed):
+            _write_chunk(catalogue, chunk, shelf.grader)
             done += len(chunk)
             if progress:
                 progress(done)
-        _write_queries(queries, needs)
-        judgments = _write_judgments(qrels, grader.pools)
-    capped = tuple(pool.need.query_id for pool in grader.pools if pool.capped)
-    return ShopSummary(products, len(needs), judgments, capped)
+        _write_queries(queries, pools)
+        judgments = _write_judgments(qrels, pools)
+    capped = tuple(pool.need.query_id for pool in pools if pool.capped)
+    return ShopSummary(products, len(pools), judgments, capped)
 
 
-Share = tuple[Vocabulary, int]
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The part of the shop in one language; its queries are graded on its products alone."""
+
+    vocabulary: Vocabulary
+    products: int
+    grader: Grader
 
 
 def _vocabularies(language: str) -> list[Vocabulary]:
@@ -89,21 +94,23 @@ def _vocabularies(language: str) -> list[Vocabulary]:
     return [read_vocabulary(name) for name in LANGUAGE_CHOICES[language]]
 
 
-def _shares(products: int, vocabularies: list[Vocabulary]) -> list[Share]:
+def _shares(products: int, vocabularies: list[Vocabulary]) -> Iterator[tuple[Vocabulary, int]]:
     """Split the products evenly; the first language gets the odd one."""
     count = len(vocabularies)
-    return [(words, (products + count - 1 - n) // count) for n, words in enumerate(vocabularies)]
+    for n, vocabulary in enumerate(vocabularies):
+        yield vocabulary, (products + count - 1 - n) // count
 
 
-def _needs(vocabulary: Vocabulary, count: int, seed: int) -> list[Need]:
-    return draw_needs(vocabulary, seed, draw_chunk(vocabulary, seed, 0)[: min(count, CHUNK)])
+def _shelf(vocabulary: Vocabulary, products: int, seed: int) -> Shelf:
+    head = draw_chunk(vocabulary, seed, 0)[:products]
+    return Shelf(vocabulary, products, Grader(draw_needs(vocabulary, seed, head)))
 
 
-def _chunks(shares: list[Share], seed: int) -> Iterator[list[SampleProduct]]:
-    """Yield chunks of each language in turn."""
-    streams = (sample_products(words, seed, count) for words, count in shares)
-    for chunks in zip_longest(*streams):
-        yield from (chunk for chunk in chunks if chunk is not None)
+def _chunks(shelves: list[Shelf], seed: int) -> Iterator[tuple[Shelf, list[SampleProduct]]]:
+    """Yield chunks from each shelf in turn."""
+    streams = [sample_products(shelf.vocabulary, seed, shelf.products) for shelf in shelves]
+    for chunks in zip_longest(*streams, fillvalue=()):
+        yield from ((shelf, list(chunk)) for shelf, chunk in zip(shelves, chunks, strict=True) if chunk)
 
 
 def _write_chunk(file: IO[bytes], chunk: list[SampleProduct], grader: Grader) -> None:
@@ -112,9 +119,9 @@ def _write_chunk(file: IO[bytes], chunk: list[SampleProduct], grader: Grader) ->
         grader.grade(product)
 
 
-def _write_queries(file: IO[bytes], needs: Iterable[Need]) -> None:
+def _write_queries(file: IO[bytes], pools: Iterable[Pool]) -> None:
     file.write(b"query_id\tquery\tkind\n")
-    for need in needs:
+    for need in (pool.need for pool in pools):
         file.write(f"{need.query_id}\t{need.text}\t{need.kind}\n".encode())
 
 

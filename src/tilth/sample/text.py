@@ -60,7 +60,8 @@ def title(style: TitleStyle, family: Family, size: float, values: Mapping[str, s
         size="" if style.spelling is None else family.type.sizes[size][style.spelling],
         code=code,
     )
-    text = " ".join(text.replace("()", "").split()).replace(" ,", ",").replace(",,", ",").strip(", ")
+    text = " ".join(text.replace("()", "").split())  # what is not said leaves no gap and no comma
+    text = text.replace(" ,", ",").replace(",,", ",").replace(",,", ",").strip(", ")
     return text[0].upper() + text[1:]
 
 

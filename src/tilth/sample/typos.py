@@ -45,7 +45,7 @@ def _inside(rng: random.Random, word: str) -> int:
 
 
 def _swap(rng: random.Random, word: str, _: str) -> str:
-    at = _inside(rng, word)
+    at = _inside(rng, word[:-1])
     return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 

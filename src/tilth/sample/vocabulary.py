@@ -133,7 +133,8 @@ def _axis(name: str, place: Place, values: list[str | int]) -> Axis:
 
 
 def _spellings(size: float, forms: list[str], decimal: str) -> tuple[str, ...]:
-    plain, fixed = f"{size:g}".replace(".", decimal), f"{size:.1f}".replace(".", decimal)
+    plain = f"{size:g}".replace(".", decimal)
+    fixed = plain if decimal in plain else f"{plain}{decimal}0"
     return tuple(form.format(n=plain, d=fixed) for form in forms)
 
 
