@@ -96,7 +96,7 @@ SHAPES = {
     "sprinkler": Shape("water", "water", 22, "area", "m2", (80, 150, 220, 320), ("drip_kit",), ("sprayer",)),
     "drip_kit": Shape("water", "water", 38, "count", "pcs", (10, 20, 40, 60), ("sprinkler",), ("hose",)),
     "watering_can": Shape("water", "pot", 13, "volume", "l", (1.5, 5, 8, 10, 12), (), ("rain_barrel",)),
-    "spray_gun": Shape("water", "water", 14, "modes", "no", (1, 3, 5, 7, 10), (), ("sprayer",)),
+    "spray_gun": Shape("water", "water", 14, "modes", "no", (5, 7, 8, 10), (), ("sprayer",)),
     "connector": Shape("water", "water", 5, "count", "pcs", (1, 2, 4, 5), (), ("hose",)),
     "rain_barrel": Shape("water", "shelter", 70, "volume", "l", (100, 200, 300, 500), (), ("watering_can",)),
     "slug_pellets": Shape("protection", "pest", 8, "weight", "g", (250, 500, 750, 1000), (), ("fertiliser",)),
