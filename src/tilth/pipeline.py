@@ -16,7 +16,7 @@ from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.index import Index
 from tilth.retrieval.lexical import matched_terms
 from tilth.retrieval.rows import named
-from tilth.run import Hit, Run
+from tilth.run import Hit, Run, ranked
 
 DEPTH = 200  # candidates of each retriever that are fused, at least
 
@@ -31,28 +31,40 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What the retrievers found for one query: a list each, and the row of every product in them."""
+    """What the retrievers found for one query: a list each, and the row of every product in them.
+
+    `identified` are the products whose identifier is the query itself.
+    """
 
     lists: Mapping[str, tuple[Hit, ...]]
     rows: Mapping[str, int]
+    identified: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why a product was found: its place in each retriever that found it, and the matched terms by field."""
+    """Why a product was found: its place in each retriever that found it, and the matched terms by field.
+
+    `identified`: the query is its id, mpn or gtin, which puts it before all others.
+    """
 
     product: Product
     rank: int
     score: float
     places: Mapping[str, Place]
     matched: Mapping[str, Sequence[str]]
+    identified: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of one query with their evidence, and the milliseconds of each stage."""
+    """The hits of one query with their evidence, and the milliseconds of each stage.
+
+    `read_as` differs from the query where words that no product has were read as near ones.
+    """
 
     query: str
+    read_as: str
     hits: tuple[Evidence, ...]
     milliseconds: Mapping[str, float]
 
@@ -98,11 +110,15 @@ class Pipeline:
         return Run(self.name, {q.query_id: self._hits(q.text, k, allowed) for q in as_queries(queries)})
 
     def _hits(self, text: str, k: int, allowed: Rows | None) -> tuple[Hit, ...]:
-        found = self._retrieve(text, k, allowed, Stopwatch())
-        return self._fuse(found, k)
+        return self._fuse(self._retrieve(self.index.speller.correct(text), k, allowed, Stopwatch()), k)
 
     def _fuse(self, found: Candidates, k: int) -> tuple[Hit, ...]:
-        return fuse_hits(list(found.lists.values()), self.fusion)[: max(k, 0)]
+        """Fuse the lists; products whose identifier was typed come first, in a tier of their own."""
+        hits = fuse_hits(list(found.lists.values()), self.fusion)
+        if found.identified and hits:
+            lift = 1 + hits[0].score - hits[-1].score
+            hits = ranked({p: s + lift if p in found.identified else s for p, s in hits})
+        return hits[: max(k, 0)]
 
     def _retrieve(self, text: str, k: int, allowed: Rows | None, watch: Stopwatch) -> Candidates:
         """Return each retriever's candidates, booking its time."""
@@ -116,24 +132,38 @@ class Pipeline:
         dense = index.dense.search_rows(vector, depth, allowed)
         watch.lap("dense")
         rows = np.union1d(lexical.rows, dense.rows)
-        lists = {"lexical": named(lexical, index.columns.ids, depth), "dense": named(dense, index.columns.ids, depth)}
-        return Candidates(lists, dict(zip(index.columns.ids(rows), rows.tolist(), strict=True)))
+        lists = {
+            "lexical": named(lexical, index.columns.ids, depth),
+            "dense": named(dense, index.columns.ids, depth),
+        }
+        ids = index.columns.ids(rows)
+        known = frozenset(ids).intersection(index.columns.ids(index.lexical.identified_rows(text)))
+        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known)
 
     def answer(self, text: str, k: int = 10, filters: Filters | None = None) -> Answer:
         """Search for one query and say for each hit why it is there.
+
+        Args:
+            text: what the user typed.
+            k: how many hits, from 0.
+            filters: as in `search`.
+
+        Returns:
+            Hits with their evidence, and the time of each stage.
 
         Raises:
             InputError: as `search`.
         """
         watch = Stopwatch()
         allowed = self.index.allowed_rows(filters)
-        watch.lap("filter")
-        found = self._retrieve(text, k, allowed, watch)
+        read_as = self.index.speller.correct(text)
+        watch.lap("read")
+        found = self._retrieve(read_as, k, allowed, watch)
         hits = self._fuse(found, k)
         watch.lap("fuse")
-        evidence = self._explain(text, hits, found)
+        evidence = self._explain(read_as, hits, found)
         watch.lap("explain")
-        return Answer(text, evidence, watch.milliseconds)
+        return Answer(text, read_as, evidence, watch.milliseconds)
 
     def _explain(self, text: str, hits: Sequence[Hit], found: Candidates) -> tuple[Evidence, ...]:
         places = {
@@ -144,7 +174,8 @@ class Pipeline:
         for rank, (product_id, score) in enumerate(hits, start=1):
             product = self.index.columns.product(found.rows[product_id])
             where = {name: by_id[product_id] for name, by_id in places.items() if product_id in by_id}
-            evidence.append(Evidence(product, rank, score, where, matched_terms(text, product)))
+            matched = matched_terms(text, product)
+            evidence.append(Evidence(product, rank, score, where, matched, product_id in found.identified))
         return tuple(evidence)
 
 

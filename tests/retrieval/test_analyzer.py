@@ -27,7 +27,9 @@ def test_codes_and_numbers_are_terms_whole_and_in_parts(text: str, terms: list[s
     assert expand(text).split() == terms
 
 
-@pytest.mark.parametrize("text", ["5 kg", "5kg", "5 КГ", "5кг", "5,0 кг", "5.00 kg", "5 kilograms", "5\u00a0kg"])
+@pytest.mark.parametrize(
+    "text", ["5 kg", "5kg", "5 КГ", "5кг", "5,0 кг", "5.00 kg", "5 kilograms", "5\u00a0kg"]
+)
 def test_a_measure_is_written_one_way(text: str) -> None:
     assert expand(text).split() == ["5kg", "5", "kg"]
 

@@ -24,7 +24,9 @@ def best_rows(vectors: Vectors, rows: Rows, query: Vectors) -> dict[int, float]:
 
 
 @pytest.fixture(params=["flat", "ivf"])
-def built(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[DenseIndex, Vectors, Rows]:
+def built(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[DenseIndex, Vectors, Rows]:
     monkeypatch.setattr(dense, "FLAT_BELOW", 10_000 if request.param == "flat" else 1)
     rng = np.random.default_rng(7)
     vectors = unit(rng, 600).astype(np.float16)

@@ -36,7 +36,9 @@ def test_near_words_are_found(typed: str, read: str) -> None:
     assert SPELLER.correct(typed) == read
 
 
-@pytest.mark.parametrize("typed", ["tomatoes", "Tomato", "секаторы", "hos", "laptop", "WH-1000XM4", "xyz", ""])
+@pytest.mark.parametrize(
+    "typed", ["tomatoes", "Tomato", "секаторы", "hos", "laptop", "WH-1000XM4", "xyz", ""]
+)
 def test_known_short_far_and_coded_words_stay(typed: str) -> None:
     assert SPELLER.correct(typed) == typed
 

@@ -46,6 +46,7 @@ _TOKEN = re.compile(
 )
 _SEPARATORS = re.compile(r"[-_+]|[.,](?!\d)|(?<!\d)[.,]")  # the point in 802.11 separates nothing
 _RUNS = re.compile(rf"{_NUMBER}|[^\W\d_]+")
+_ALPHANUMERIC = re.compile(r"[^\W_]+")
 _PLAIN_NUMBER = re.compile(rf"{_NUMBER}$")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?$")
 _MARKS = str.maketrans("ё™®©", "е   ")
@@ -75,6 +76,15 @@ def expand(text: str) -> str:
             number, unit = _number(match["number"]), UNITS[match["unit"]]
             terms += (number + unit, number, unit)
     return " ".join(terms)
+
+
+def compact(text: str) -> str:
+    """Return an identifier as one term, however it is spelt: `HR 1044-X` and `hr1044x` alike.
+
+    A text without a digit, or with fewer than four or more than forty letters and digits, is none: empty.
+    """
+    joined = "".join(_ALPHANUMERIC.findall(fold(text)))
+    return joined if 4 <= len(joined) <= 40 and any(c.isdigit() for c in joined) else ""
 
 
 def words(text: str) -> list[str]:

@@ -5,7 +5,6 @@ columns back, whose number is now known, cuts passages, encodes those that the g
 hold, and builds the dense index.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -17,15 +16,17 @@ import numpy as np
 
 from tilth.catalog import Product
 from tilth.errors import InputError
-from tilth.protocols import Encoder, Rows, Vectors
+from tilth.protocols import Encoder
 from tilth.retrieval.columns import Columns, ColumnsWriter
 from tilth.retrieval.dense import DenseSettings, build_dense
 from tilth.retrieval.generations import Generation, current_generation, new_generation, write_manifest
 from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
 from tilth.retrieval.passages import PassageCutter, PassageSettings
+from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.vectors import VectorStore, VectorWriter
 
-_CHUNK = 1_000  # products whose passages are cut and encoded together
+_CHUNK = 1_024  # products whose passages are cut together
+_STEP = 128  # products whose passages are encoded together, between two signs of progress
 _SAMPLE = 200  # titles that stand in for queries when recall is measured
 
 
@@ -38,6 +39,9 @@ class BuildEncoder(Encoder, Protocol):
 
     def cutter(self, settings: PassageSettings) -> PassageCutter:
         """Return a cutter that counts tokens as this encoder does."""
+
+    def reserved(self) -> int:
+        """Return the tokens of every passage that special tokens and the passage prefix take."""
 
     def save(self, folder: Path) -> None:
         """Write what `open_encoder` reads into a new folder."""
@@ -91,7 +95,9 @@ def build_index(
         previous = current_generation(into)
         count = _write_products(products, folder, settings, progress)
         if not count:
-            raise InputError("the catalogue has no usable product", remedy="See rejected.jsonl for the reasons")
+            raise InputError(
+                "the catalogue has no usable product", remedy="See rejected.jsonl for the reasons"
+            )
         facts = _write_passages(folder, count, encoder, settings, previous, progress)
         progress("storing the encoder", 0, 1)
         encoder.save(folder / "encoder")
@@ -114,13 +120,81 @@ def _write_products(
     """Write columns and the lexical index in one pass; return the number of products."""
     columns = ColumnsWriter(folder / "columns.arrow")
     lexical = LexicalWriter(folder / "lexical", memory=settings.memory, threads=settings.threads)
+    vocabulary = VocabularyCounter()
     count = 0
     for count, product in enumerate(products, start=1):
         columns.add(product)
         lexical.add(count - 1, product)
+        vocabulary.add(product)
         if count % _CHUNK == 0:
             progress("reading", count)
     columns.close()
     progress("reading", count, count)
     lexical.close()
+    vocabulary.write(folder / "vocabulary.txt")
     return count
+
+
+def _write_passages(
+    folder: Path,
+    count: int,
+    encoder: BuildEncoder,
+    settings: BuildSettings,
+    previous: Generation | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Cut, encode and index passages; return the facts for the manifest."""
+    known = _known_vectors(previous, encoder)
+    writer = VectorWriter(folder / "vectors.npy", encoder.dimension, encoder.encode_passages, known)
+    cutter = encoder.cutter(settings.passages)
+    numbers: list[int] = []  # passages of each product, in row order
+    dropped: list[int] = []
+    for chunk in _chunks(Columns(folder / "columns.arrow").products()):
+        cuts = cutter.cut(chunk)
+        for start in range(0, len(cuts), _STEP):
+            step = cuts[start : start + _STEP]
+            writer.add([passage for cut in step for passage in cut.passages])
+            numbers += [len(cut.passages) for cut in step]
+            progress("encoding", len(numbers), count)
+        dropped += [cut.dropped_words for cut in cuts]
+    np.save(folder / "passage_hashes.npy", writer.close())
+    rows = np.repeat(np.arange(count, dtype=np.int64), numbers)
+    np.save(folder / "passage_rows.npy", rows)
+    dense = _write_dense(folder, encoder, settings, progress)
+    passages = {
+        **asdict(settings.passages),
+        "reserved": encoder.reserved(),
+        "count": len(rows),
+        "encoded": writer.encoded,
+        "reused": writer.reused,
+        "dropped_words": sum(dropped),
+        "cut_products": sum(words > 0 for words in dropped),
+    }
+    return {"passages": passages, "dense": dense.to_json()}
+
+
+def _known_vectors(previous: Generation | None, encoder: BuildEncoder) -> VectorStore | None:
+    """Return the vectors of the generation before, if its encoder would make the same ones."""
+    if previous is None or previous.manifest.get("encoder") != encoder.identity:
+        return None
+    hashes = np.load(previous.folder / "passage_hashes.npy")
+    return VectorStore(hashes, np.load(previous.folder / "vectors.npy", mmap_mode="r"))
+
+
+def _write_dense(
+    folder: Path, encoder: BuildEncoder, settings: BuildSettings, progress: Progress
+) -> DenseSettings:
+    progress("building the dense index", 0, 1)
+    columns, vectors = Columns(folder / "columns.arrow"), np.load(folder / "vectors.npy", mmap_mode="r")
+    rows = np.linspace(0, len(columns) - 1, min(_SAMPLE, len(columns))).astype(np.int64)
+    sample = encoder.encode_queries([columns.product(row).title for row in rows.tolist()])
+    path = folder / "dense.faiss"
+    recall, seed, threads = settings.recall, settings.seed, settings.threads
+    dense = build_dense(vectors, path, sample, recall=recall, seed=seed, threads=threads)
+    progress("building the dense index", 1, 1)
+    return dense
+
+
+def _chunks(products: Iterator[Product]) -> Iterator[list[Product]]:
+    while chunk := list(islice(products, _CHUNK)):
+        yield chunk

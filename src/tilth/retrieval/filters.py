@@ -1,9 +1,9 @@
 """Conditions on columns, as plain JSON, to the rows that they allow.
 
-    {"brand": "Terra"}                          equal
-    {"brand": ["Terra", "Humus"]}               one of
-    {"price": {"gte": 5, "lt": 20}}             range, either end open
-    {"brand": "Terra", "availability": "in_stock"}    all of them
+{"brand": "Terra"}                          equal
+{"brand": ["Terra", "Humus"]}               one of
+{"price": {"gte": 5, "lt": 20}}             range, either end open
+{"brand": "Terra", "availability": "in_stock"}    all of them
 """
 
 from collections.abc import Mapping
@@ -61,9 +61,7 @@ def _mask(table: pa.Table, field: str, condition: object) -> pa.ChunkedArray:
 def _range_mask(column: pa.ChunkedArray, field: str, bounds: Mapping[str, object]) -> pa.ChunkedArray:
     unknown = [name for name in bounds if name not in _BOUNDS]
     if unknown or not bounds:
-        raise InputError(
-            f"a range has the bounds {', '.join(_BOUNDS)}", field=field, value=dict(bounds)
-        )
+        raise InputError(f"a range has the bounds {', '.join(_BOUNDS)}", field=field, value=dict(bounds))
     masks = [
         compare(column, _values(column.type, field, [bounds[name]])[0])
         for name, compare in _BOUNDS.items()

@@ -1,8 +1,8 @@
 """An index folder: immutable generations, the manifest of each, and the switch from one to the next.
 
-    DIR/current                 {"generation": 3, "manifest": SHA-256}: replaced in one step, the switch
-    DIR/generations/3/          manifest.json and the files that it lists with their checksums
-    DIR/lock                    held while a generation is being built
+DIR/current                 {"generation": 3, "manifest": SHA-256}: replaced in one step, the switch
+DIR/generations/3/          manifest.json and the files that it lists with their checksums
+DIR/lock                    held while a generation is being built
 """
 
 import hashlib
@@ -82,7 +82,8 @@ def _claim(into: Path) -> None:
     """Make sure that the folder is ours or empty: nobody's files are ever mixed with an index."""
     if into.is_dir():
         ours = {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json"}
-        strange = sorted(entry.name for entry in into.iterdir() if entry.name not in ours)
+        names = (entry.name for entry in into.iterdir())
+        strange = sorted(name for name in names if name not in ours and not name.endswith(".part"))
         if strange:
             raise InputError(
                 f"is not an index folder: it holds {', '.join(strange[:3])}",
@@ -161,6 +162,12 @@ def current_generation(path: Path) -> Generation | None:
 
 def open_generation(path: Path) -> Generation:
     """Return the current generation after verifying format, version, sizes and checksums.
+
+    Args:
+        path: the index folder.
+
+    Returns:
+        The generation.
 
     Raises:
         IndexFormatError: no index is there, or it is foreign, newer, older or damaged; names the file.

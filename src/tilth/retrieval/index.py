@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError
 from tilth.files import replacing
@@ -14,13 +15,18 @@ from tilth.retrieval.columns import Columns
 from tilth.retrieval.dense import DenseIndex, DenseRetriever, DenseSettings
 from tilth.retrieval.encoder import open_encoder
 from tilth.retrieval.filters import Filters, allowed_rows
-from tilth.retrieval.fusion import DEFAULT_FUSION, Fusion
+from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.generations import open_generation
 from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever, LexicalSettings
 from tilth.retrieval.passages import PassageCutter, PassageSettings
+from tilth.retrieval.spelling import Speller
 from tilth.retrieval.tfidf import TfidfRetriever
 
 _FUSION_FILE = "fusion.json"
+
+# Of lexical and dense, in this order. A general encoder is the weaker of the two on product catalogues, and
+# at half the weight it adds most; measured on both catalogues of benchmarks/quality.py.
+DEFAULT_FUSION = Fusion("rrf", (1.0, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,20 @@ class Index:
     lexical: LexicalIndex
     dense: DenseIndex
     encoder: Encoder
+    tokenizer: Tokenizer
+    speller: Speller
     fusion: Fusion
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 1) -> "Index":
         """Open the current generation of an index folder.
+
+        Args:
+            path: the index folder.
+            threads: how many the encoding of one query may use.
+
+        Returns:
+            The index.
 
         Raises:
             IndexFormatError: no index is there, or it is damaged, foreign or of another version.
@@ -45,12 +60,16 @@ class Index:
         folder, manifest = generation.folder, generation.manifest
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         rows = np.load(folder / "passage_rows.npy")
+        lexical = LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"]))
+        vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split()
         return cls(
             manifest,
             Columns(folder / "columns.arrow"),
-            LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"])),
+            lexical,
             DenseIndex(folder / "dense.faiss", DenseSettings(**manifest["dense"]), vectors, rows),
             open_encoder(folder / "encoder", threads=threads),
+            Tokenizer.from_file(str(folder / "encoder" / "tokenizer.json")),
+            Speller(vocabulary, lexical.knows),
             read_fusion(path),
         )
 
@@ -59,6 +78,12 @@ class Index:
 
     def allowed_rows(self, filters: Filters | None) -> Rows | None:
         """Return the rows that filters allow, None for all.
+
+        Args:
+            filters: field name to condition.
+
+        Returns:
+            Rows, ascending.
 
         Raises:
             InputError: an unknown field or a value of the wrong type.
@@ -69,13 +94,35 @@ class Index:
         """Return the single retrievers by name: lexical and dense."""
         ids = self.columns.ids
         return {
-            "lexical": LexicalRetriever(self.lexical, ids),
+            "lexical": LexicalRetriever(self.lexical, ids, self.speller.correct),
             "dense": DenseRetriever(self.dense, self.encoder, ids),
         }
+
+    def cutter(self) -> PassageCutter:
+        """Return what cuts a product into the passages that this index holds."""
+        facts = self.manifest["passages"]
+        names = ("passages", "max_tokens", "head_tokens")
+        settings = PassageSettings(**{name: facts[name] for name in names})
+        return PassageCutter(self.tokenizer, settings, facts["reserved"])
+
+    def tfidf(self) -> TfidfRetriever:
+        """Fit the classical baseline on the passages of this index; takes time and memory for all of them."""
+        texts: list[str] = []
+        rows: list[int] = []
+        for row, cut in enumerate(self.cutter().cut(list(self.columns.products()))):
+            texts += cut.passages
+            rows += [row] * len(cut.passages)
+        return TfidfRetriever(texts, np.array(rows, np.int64), self.columns.ids)
 
 
 def read_fusion(path: Path) -> Fusion:
     """Return the fusion that was tuned for an index folder, or the default.
+
+    Args:
+        path: the index folder.
+
+    Returns:
+        The fusion of lexical and dense.
 
     Raises:
         IndexFormatError: the file is damaged.

@@ -7,7 +7,7 @@ the term where it matters. Summing the fields instead counts one word up to six 
 document frequencies: on real queries that costs 5 to 9 points of nDCG@10 (docs/log.md).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from tilth.catalog import Product
 from tilth.errors import SettingError
 from tilth.protocols import Rows
 from tilth.query import Query
-from tilth.retrieval.analyzer import analyze, build_analyzer, expand
+from tilth.retrieval.analyzer import analyze, build_analyzer, compact, expand
 from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, fetch_with_ties, named
-from tilth.run import Run
+from tilth.run import Hit, Run
 
 FIELDS = ("identifiers", "title", "brand", "type", "attributes", "text")
 MOST_TERMS = 128  # distinct terms of a query that are looked up; more is a pasted page, not a query
+_MOST_IDENTIFIED = 100  # products that one identifier may name
 _ROW = "row"
+_EXACT = "exact"  # whole identifiers, which are looked up and not scored
 _ANALYZER_NAME = "tilth"
 _FEW_ALLOWED = 10_000  # rows; fewer are handed to tantivy as a set, more are found by reading on
 _NEGATIVE = frozenset({"", "false", "no", "n", "none", "n/a", "not available", "not supported", "нет", "-"})
@@ -68,8 +70,9 @@ def field_texts(product: Product) -> dict[str, str]:
         if not is_negative(value)
     )
     prose = (product.title, product.title, product.brand, product.product_type, product.description)
+    identifiers = _identifiers(product)
     return {
-        "identifiers": f"{product.id} {product.mpn} {product.gtin}",
+        "identifiers": " ".join([*identifiers, *map(compact, identifiers)]),
         "title": product.title,
         "brand": product.brand,
         "type": product.product_type,
@@ -78,9 +81,14 @@ def field_texts(product: Product) -> dict[str, str]:
     }
 
 
+def _identifiers(product: Product) -> list[str]:
+    return [known for known in (product.id, product.mpn, product.gtin) if known]
+
+
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field(_ROW, indexed=True, fast=True)
+    builder.add_text_field(_EXACT, tokenizer_name="raw", index_option="basic")
     for name in FIELDS:
         builder.add_text_field(name, tokenizer_name=_ANALYZER_NAME, index_option="freq")
     return builder.build()
@@ -99,6 +107,8 @@ class LexicalWriter:
         """Add one product."""
         document = tantivy.Document()
         document.add_unsigned(_ROW, row)
+        for identifier in filter(None, map(compact, _identifiers(product))):
+            document.add_text(_EXACT, identifier)
         for name, text in field_texts(product).items():
             if terms := expand(text):
                 document.add_text(name, terms)
@@ -129,6 +139,14 @@ class LexicalIndex:
         return all(
             any(self._searcher.doc_freq(name, term) for name, _ in self._fields) for term in analyze(word)
         )
+
+    def identified_rows(self, text: str) -> Rows:
+        """Return the rows of the products whose id, mpn or gtin is the whole query, however it is spelt."""
+        identifier = compact(text)
+        if not identifier or not len(self):
+            return NO_HITS.rows
+        query = tantivy.Query.term_query(self._schema, _EXACT, identifier, "basic")
+        return self._fetch(query, _MOST_IDENTIFIED).rows
 
     def search_rows(self, text: str, k: int, allowed: Rows | None = None) -> RowHits:
         """Return the rows with the best scores, `k` and those that tie with the last, best first.
@@ -188,8 +206,9 @@ class LexicalIndex:
 
 
 def query_terms(text: str) -> list[str]:
-    """Return the distinct terms of a query in order, at most `MOST_TERMS`."""
-    return list(dict.fromkeys(analyze(text)))[:MOST_TERMS]
+    """Return the distinct terms of a query, at most `MOST_TERMS`, and last itself as an identifier."""
+    terms = list(dict.fromkeys(analyze(text)))[:MOST_TERMS]
+    return list(dict.fromkeys([*terms, *analyze(compact(text))[:1]]))
 
 
 def matched_terms(text: str, product: Product) -> dict[str, list[str]]:
@@ -202,10 +221,19 @@ def matched_terms(text: str, product: Product) -> dict[str, list[str]]:
 class LexicalRetriever:
     """The lexical index as a `Retriever`."""
 
-    def __init__(self, index: LexicalIndex, ids: ProductIds) -> None:
-        self._index, self._ids = index, ids
+    def __init__(self, index: LexicalIndex, ids: ProductIds, correct: Callable[[str], str]) -> None:
+        """Wrap an index.
+
+        Args:
+            index: answers in rows.
+            ids: names of rows.
+            correct: replaces words that no product has.
+        """
+        self._index, self._ids, self._correct = index, ids, correct
 
     def search(self, queries: Iterable[Query], k: int) -> Run:
         """Return at most `k` hits a query, scored by BM25."""
-        found = {q.query_id: named(self._index.search_rows(q.text, k), self._ids, k) for q in queries}
-        return Run("lexical", found)
+        return Run("lexical", {q.query_id: self._hits(q.text, k) for q in queries})
+
+    def _hits(self, text: str, k: int) -> tuple[Hit, ...]:
+        return named(self._index.search_rows(self._correct(text), k), self._ids, k)

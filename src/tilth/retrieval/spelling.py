@@ -70,7 +70,7 @@ class Speller:
         return re.sub(r"[^\W\d_]+", lambda match: corrections.get(match[0], match[0]), fold(text))
 
     def corrections(self, text: str) -> dict[str, str]:
-        """Return what to read for each word of a query that no product has, where something is near enough."""
+        """Return what to read for each word that no product has, where something is near enough."""
         unknown = [w for w in dict.fromkeys(words(text)) if len(w) >= SHORTEST and not self._known(w)]
         nearest = {word: self._nearest(word) for word in unknown}
         return {word: found for word, found in nearest.items() if found}

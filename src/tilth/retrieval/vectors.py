@@ -47,7 +47,11 @@ class VectorWriter:
     """Appends vectors to an .npy file; texts that were encoded before are not encoded again."""
 
     def __init__(
-        self, path: Path, dimension: int, encode: Callable[[Sequence[str]], Vectors], known: VectorStore | None
+        self,
+        path: Path,
+        dimension: int,
+        encode: Callable[[Sequence[str]], Vectors],
+        known: VectorStore | None,
     ) -> None:
         """Open the file.
 

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The sample shop from nothing: catalogue, index, ten answered queries, the evaluation table.
+set -euo pipefail
+folder=${1:-demo}
+products=${2:-5000}
+
+say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+
+say tilth sample "$folder/shop" --products "$products" --language en
+say tilth index "$folder/shop/products.jsonl" --into "$folder/index"
+for query in \
+  'cow manure 20 kg' \
+  'what to feed tomatoes with' \
+  'get rid of slugs' \
+  'garden hose 25 m' \
+  'tomatoe seeds' \
+  'cheap secateurs' \
+  'organic fertiliser for roses' \
+  'drip irrigation kit' \
+  'terracotta pot 30cm' \
+  'laptop'; do
+  say tilth search "$folder/index" "$query" -k 3
+done
+say tilth search "$folder/index" 'cow manure 20 kg' -k 2 --explain
+say tilth evaluate "$folder/index" --queries "$folder/shop/queries.tsv" --qrels "$folder/shop/qrels.tsv"

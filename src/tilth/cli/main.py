@@ -1,0 +1,51 @@
+"""The `tilth` command."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+import tilth
+from tilth.cli.indexing import index, sample
+from tilth.cli.measuring import compare, evaluate, split, tune
+from tilth.cli.searching import search
+from tilth.cli.terminal import reporting_errors
+
+app = typer.Typer(
+    help="Hybrid product retrieval: index a catalogue, search it, measure it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (sample, index, search, evaluate, tune, split, compare):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tilth {tilth.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hybrid product retrieval: index a catalogue, search it, measure it.
+
+    Exit codes: 0 done, 1 refused with a reason, 2 wrong usage, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    with reporting_errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Encoders as they serve: loaded from an index folder, without torch or sentence-transformers.
+
+An encoder folder holds `encoder.json` (what it is), `tokenizer.json`, and `model.onnx` or, for a static
+encoder, `model.safetensors` with one vector a token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import orjson
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+
+from tilth.errors import IndexFormatError
+from tilth.protocols import Encoder, Vectors
+
+FACTS = "encoder.json"
+TOKENIZER = "tokenizer.json"
+ONNX_MODEL = "model.onnx"
+STATIC_MODEL = "model.safetensors"
+EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """What vectors depend on: encoders with equal facts give equal vectors for equal texts."""
+
+    name: str
+    revision: str  # SHA-256 of the weights that it was made from
+    form: str  # "float32" or "int8" (ONNX), or "static"
+    dimension: int
+    max_tokens: int
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the facts as plain data."""
+        return asdict(self)
+
+
+def normalise(vectors: Vectors) -> Vectors:
+    """Scale rows to length 1; a row of zeros, which a text without a known token has, stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return scaled
+
+
+class OnnxEncoder:
+    """A transformer exported to ONNX: pooling and all else that the model does is in the graph."""
+
+    def __init__(self, folder: Path, facts: EncoderFacts, threads: int = 1) -> None:
+        """Load it.
+
+        Args:
+            folder: the encoder folder.
+            facts: what `encoder.json` says.
+            threads: how many one call may use.
+        """
+        self.facts = facts
+        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self._tokenizer.enable_truncation(facts.max_tokens)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(folder / ONNX_MODEL), options, providers=["CPUExecutionProvider"]
+        )
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.facts.dimension
+
+    def encode_queries(self, texts: Sequence[str], /) -> Vectors:
+        """Encode queries: (Q, D) float32 unit vectors."""
+        return self._encode([self.facts.query_prefix + text for text in texts])
+
+    def encode_passages(self, texts: Sequence[str], /) -> Vectors:
+        """Encode passages: (N, D) float32 unit vectors."""
+        return self._encode([self.facts.passage_prefix + text for text in texts])
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        by_length = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
+        for start in range(0, len(texts), _BATCH):
+            batch = by_length[start : start + _BATCH]
+            vectors[batch] = self._run([tokens[i] for i in batch])
+        return normalise(vectors)
+
+    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
+        """Run the graph on token ids, padded to the longest."""
+        ids = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
+        mask = np.zeros_like(ids)
+        for row, one in enumerate(tokens):
+            ids[row, : len(one)] = one
+            mask[row, : len(one)] = 1
+        pooled: Vectors = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return pooled
+
+
+class StaticEncoder:
+    """One vector a token, averaged: no network is run, a query costs microseconds."""
+
+    def __init__(self, tokenizer: Tokenizer, embeddings: Vectors, facts: EncoderFacts) -> None:
+        """Make one.
+
+        Args:
+            tokenizer: adds no special tokens.
+            embeddings: (tokens, D), weights of frequent tokens already in their lengths.
+            facts: what it is.
+        """
+        self.facts = facts
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(facts.max_tokens)
+        self._embeddings = embeddings
+
+    @classmethod
+    def open(cls, folder: Path, facts: EncoderFacts) -> "StaticEncoder":
+        """Load it from an encoder folder."""
+        embeddings = load_file(folder / STATIC_MODEL)[EMBEDDINGS].astype(np.float32)
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), embeddings, facts)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.facts.dimension
+
+    def encode_queries(self, texts: Sequence[str], /) -> Vectors:
+        """Encode queries: (Q, D) float32 unit vectors."""
+        return self._encode([self.facts.query_prefix + text for text in texts])
+
+    def encode_passages(self, texts: Sequence[str], /) -> Vectors:
+        """Encode passages: (N, D) float32 unit vectors."""
+        return self._encode([self.facts.passage_prefix + text for text in texts])
+
+    def save(self, folder: Path) -> None:
+        """Write an encoder folder, which is a model2vec model as well."""
+        folder.mkdir(parents=True)
+        save_file({EMBEDDINGS: self._embeddings}, folder / STATIC_MODEL)
+        self._tokenizer.save(str(folder / TOKENIZER))
+        (folder / FACTS).write_bytes(orjson.dumps(self.facts.to_json(), option=orjson.OPT_INDENT_2))
+        config = {"model_type": "model2vec", "normalize": True, "hidden_dim": self.dimension}
+        (folder / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        counts = np.array([len(one.ids) for one in encoded], np.int64)
+        ids = np.array([token for one in encoded for token in one.ids], np.int64)
+        sums = np.zeros((len(texts), self.dimension), np.float32)
+        filled = counts > 0
+        starts = (np.cumsum(counts) - counts)[filled]
+        if len(starts):
+            sums[filled] = np.add.reduceat(self._embeddings[ids], starts, axis=0)
+        return normalise(sums)
+
+
+def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
+    """Open the encoder of a folder.
+
+    Args:
+        folder: holds `encoder.json` and the model.
+        threads: how many one call may use.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        IndexFormatError: the folder holds none, or one that this version does not know.
+    """
+    try:
+        facts = EncoderFacts(**orjson.loads((folder / FACTS).read_bytes()))
+    except (OSError, TypeError, orjson.JSONDecodeError) as error:
+        raise IndexFormatError(f"{folder}: holds no encoder that can be read ({error})") from error
+    if facts.form == "static":
+        return StaticEncoder.open(folder, facts)
+    return OnnxEncoder(folder, facts, threads)

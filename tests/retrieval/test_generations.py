@@ -1,0 +1,114 @@
+"""The index folder: atomic switches, one builder at a time, damage named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import orjson
+import pytest
+
+from tilth.errors import IndexFormatError, IndexLockedError, InputError
+from tilth.retrieval.generations import new_generation, open_generation, write_manifest
+
+
+def build(into: Path, content: str = "rows") -> None:
+    with new_generation(into) as folder:
+        (folder / "data").write_text(content)
+        write_manifest(folder, {"content": content})
+
+
+def test_a_generation_is_opened_with_its_facts(tmp_path: Path) -> None:
+    build(tmp_path / "idx")
+    generation = open_generation(tmp_path / "idx")
+    assert generation.number == 1
+    assert generation.manifest["content"] == "rows"
+    assert (generation.folder / "data").read_text() == "rows"
+
+
+def test_a_failed_build_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    build(tmp_path)
+    with pytest.raises(KeyboardInterrupt), new_generation(tmp_path) as folder:
+        (folder / "data").write_text("half")
+        raise KeyboardInterrupt
+    assert open_generation(tmp_path).manifest["content"] == "rows"
+    assert [p.name for p in (tmp_path / "generations").iterdir()] == ["1"]
+
+
+def test_a_failed_first_build_leaves_no_index(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), new_generation(tmp_path / "idx"):
+        raise ZeroDivisionError
+    with pytest.raises(IndexFormatError, match="not an index"):
+        open_generation(tmp_path / "idx")
+
+
+def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
+    build(tmp_path)
+    (tmp_path / "generations" / ".building-2").mkdir()
+    build(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["1", "2"]
+
+
+def test_the_generation_before_is_kept_and_older_ones_go(tmp_path: Path) -> None:
+    for content in ("a", "b", "c"):
+        build(tmp_path, content)
+    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["2", "3"]
+    assert open_generation(tmp_path).manifest["content"] == "c"
+
+
+def test_of_two_builds_one_is_told(tmp_path: Path) -> None:
+    tmp_path.joinpath("idx").mkdir()
+    with (
+        filelock.FileLock(tmp_path / "idx" / "lock"),
+        pytest.raises(IndexLockedError, match="another process"),
+    ):
+        build(tmp_path / "idx")
+    build(tmp_path / "idx")
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        build(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made a folder"):
+        build(tmp_path / "file")
+
+
+def _edit(name: str, change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = orjson.loads((folder / name).read_bytes())
+        change(content)
+        (folder / name).write_bytes(orjson.dumps(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "data").unlink(), "data: the index is damaged: the file is missing"),
+        (lambda f: (f / "data").write_text("ro"), "has 2 bytes instead of 4"),
+        (lambda f: (f / "data").write_text("rowz"), "wrong checksum"),
+        (lambda f: (f / "manifest.json").write_text("{"), "is damaged"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "no JSON object"),
+        (lambda f: (f / "manifest.json").unlink(), "cannot be read"),
+        (_edit("manifest.json", lambda m: m.update(format="other")), "not a Tilth index"),
+        (
+            _edit("manifest.json", lambda m: m.update(format_version=99)),
+            "newer than this program's 1. Upgrade",
+        ),
+        (_edit("manifest.json", lambda m: m.update(format_version=0)), "older"),
+        (_edit("manifest.json", lambda m: m.update(content="x")), "wrong checksum"),
+        (lambda f: (f.parents[1] / "current").write_text("{}"), "names no generation"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    build(tmp_path)
+    damage(tmp_path / "generations" / "1")
+    with pytest.raises(IndexFormatError, match=message):
+        open_generation(tmp_path)
+
+
+def test_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IndexFormatError, match="no index there"):
+        open_generation(tmp_path / "nowhere")
