@@ -93,7 +93,8 @@ def test_missing_price_is_none(value: object) -> None:
     [
         "-5", "$-5", "-5 EUR", "5-10 EUR", "nan", "NaN EUR", "inf", "1.2.3", "1,2,3", "1,234,56", "1 2",
         "abc", "12 pieces", "EUR 5 USD", "9" * 500, "1" * 399, "5\x00", "call us",
-        -1, float("nan"), float("inf"), True, 10**400, [], [5], b"5", {"amount": -1}, {"amount": [1]}, {"amount": 5, "currency": "euros"},
+        -1, float("nan"), float("inf"), True, 10**400, [], [5], b"5",
+        {"amount": -1}, {"amount": [1]}, {"amount": 5, "currency": "euros"},
     ],
 )  # fmt: skip
 def test_broken_price_is_refused(value: object) -> None:
