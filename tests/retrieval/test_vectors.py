@@ -21,6 +21,7 @@ def test_vectors_are_those_of_the_texts_encoded_once(
 ) -> None:
     folder = tmp_path_factory.mktemp("vectors")
     seen: list[str] = []
+    shares: list[float] = []
 
     def counting(texts: Sequence[str]) -> Vectors:
         seen.extend(texts)
@@ -29,13 +30,14 @@ def test_vectors_are_those_of_the_texts_encoded_once(
     known = VectorStore(text_hashes(before), encode(before).astype(np.float16)) if before else None
     writer = VectorWriter(folder / "vectors.npy", 3, counting, known)
     for start in range(0, len(now), 7):
-        writer.add(now[start : start + 7])
+        writer.add(now[start : start + 7], lambda share: shares.append(share))
     hashes = writer.close()
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     assert vectors.shape == (len(now), 3)
     assert hashes.tolist() == text_hashes(now).tolist()
     if now:
         np.testing.assert_array_equal(vectors, encode(now).astype(np.float16))
+    assert all(0 <= share <= 1 for share in shares)
     assert set(seen) == set(now) - set(before)
     assert writer.encoded == len(seen)
     assert writer.encoded + writer.reused == len(now)

@@ -25,8 +25,7 @@ from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.vectors import VectorStore, VectorWriter
 
-_CHUNK = 1_024  # products whose passages are cut together
-_STEP = 128  # products whose passages are encoded together, between two signs of progress
+_CHUNK = 2_048  # products whose passages are cut and encoded together
 _SAMPLE = 200  # titles that stand in for queries when recall is measured
 
 
@@ -151,11 +150,13 @@ def _write_passages(
     dropped: list[int] = []
     for chunk in _chunks(Columns(folder / "columns.arrow").products()):
         cuts = cutter.cut(chunk)
-        for start in range(0, len(cuts), _STEP):
-            step = cuts[start : start + _STEP]
-            writer.add([passage for cut in step for passage in cut.passages])
-            numbers += [len(cut.passages) for cut in step]
-            progress("encoding", len(numbers), count)
+
+        def report(share: float, before: int = len(numbers), now: int = len(cuts)) -> None:
+            progress("encoding", before + int(share * now), count)
+
+        writer.add([passage for cut in cuts for passage in cut.passages], report)
+        numbers += [len(cut.passages) for cut in cuts]
+        progress("encoding", len(numbers), count)
         dropped += [cut.dropped_words for cut in cuts]
     np.save(folder / "passage_hashes.npy", writer.close())
     rows = np.repeat(np.arange(count, dtype=np.int64), numbers)

@@ -12,6 +12,7 @@ from tilth.protocols import Vectors
 Halves = npt.NDArray[np.float16]  # (N, D)
 Hashes = npt.NDArray[np.uint64]  # (N,)
 
+_BATCH = 256  # texts encoded between two signs of progress
 _HEADER = 128  # bytes reserved for the header, which is written last, when N is known
 
 
@@ -67,8 +68,13 @@ class VectorWriter:
         self._hashes: list[Hashes] = []
         self.encoded = self.reused = 0
 
-    def add(self, texts: Sequence[str]) -> None:
-        """Append the vectors of texts, each distinct text encoded at most once."""
+    def add(self, texts: Sequence[str], progress: Callable[[float], None]) -> None:
+        """Append the vectors of texts, each distinct text encoded at most once.
+
+        Args:
+            texts: the more at a time, the less padding: they are encoded in the order of their lengths.
+            progress: is told the share that is done, 0 to 1.
+        """
         hashes = text_hashes(texts)
         distinct, first, where = np.unique(hashes, return_index=True, return_inverse=True)
         vectors = np.empty((len(distinct), self._dimension), np.float16)
@@ -76,8 +82,12 @@ class VectorWriter:
         if self._known is not None:
             known, found = self._known.find(distinct)
             vectors[known], missing = found if known.any() else vectors[known], ~known
-        if missing.any():
-            vectors[missing] = self._encode([texts[i] for i in first[missing]])
+        places = np.flatnonzero(missing)
+        places = places[np.argsort([len(texts[first[place]]) for place in places], kind="stable")]
+        for start in range(0, len(places), _BATCH):
+            batch = places[start : start + _BATCH]
+            vectors[batch] = self._encode([texts[first[place]] for place in batch])
+            progress(start / len(places))
         self._file.write(vectors[where].tobytes())
         self._hashes.append(hashes)
         self.encoded += int(missing.sum())

@@ -1,0 +1,40 @@
+"""What many tests share: one small shop, indexed once with the packaged encoder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shop import SHOP, quiet
+from tilth.pipeline import Pipeline, open_index
+from tilth.retrieval.builder import BuildSettings, build_index
+from tilth.retrieval.encoder_build import ModelForBuild, build_encoder
+
+
+@pytest.fixture(scope="session")
+def model() -> ModelForBuild:
+    """The packaged encoder, loaded once."""
+    return build_encoder()
+
+
+@pytest.fixture(scope="session")
+def shop_index(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Path:
+    """The folder of an index of `SHOP`."""
+    into = tmp_path_factory.mktemp("shop") / "index"
+    build_index(SHOP, into, model, BuildSettings(), quiet, {})
+    return into
+
+
+@pytest.fixture(scope="session")
+def pipeline(shop_index: Path) -> Pipeline:
+    """The opened index of `SHOP`."""
+    return open_index(shop_index)
+
+
+@pytest.fixture(scope="session")
+def icecat() -> Path:
+    """The folder of the real catalogue; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("TILTH_DATA", "../shared/data")) / "icecat"
+    if not folder.is_dir():
+        pytest.skip(f"no catalogue at {folder}: set TILTH_DATA to the folder that holds icecat/")
+    return folder

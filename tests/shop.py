@@ -1,0 +1,18 @@
+"""A shop small enough to know by heart."""
+
+from tilth.catalog import Price, Product
+
+SHOP = [
+    Product(id="m1", title="Cow manure 20 kg", brand="Humus", product_type="Garden > Manures", mpn="HU-20/C"),
+    Product(id="m2", title="Horse manure, pelleted", brand="Humus", description="For roses. Well rotted."),
+    Product(id="f1", title="Tomato feed 1 l", price=Price(7.5, "EUR"), availability="in_stock"),
+    Product(id="s1", title="Tomato seeds Moneymaker", price=Price(2.0, "EUR"), gtin="2006189781080"),
+    Product(id="t1", title="Секатор садовый", description="Для обрезки роз и кустов.", brand="Грядка"),
+    Product(id="t2", title="Secateurs, bypass", attributes={"blade": "steel", "motor": False}),
+    Product(id="p1", title="Slug pellets", description="Keeps snails away from lettuce."),
+    Product(id="h1", title="Garden hose 25 m", attributes={"length": "25 m", "diameter_inch": 0.5}),
+]
+
+
+def quiet(stage: str, done: int, total: int | None = None, /) -> None:
+    """Report progress to nobody."""
