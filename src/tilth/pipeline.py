@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from tilth.retrieval.filters import Filters
 from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.index import Index
 from tilth.retrieval.lexical import matched_terms
-from tilth.retrieval.rows import named
+from tilth.retrieval.rows import NO_HITS, RowHits, named
 from tilth.run import Hit, Run, ranked
 
+_UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
 DEPTH = 200  # candidates of each retriever that are fused, at least
 
 
@@ -33,12 +34,14 @@ class Place:
 class Candidates:
     """What the retrievers found for one query: a list each, and the row of every product in them.
 
-    `identified` are the products whose identifier is the query itself.
+    `identified` are the products whose identifier is the query itself; `skipped` says which retriever was
+    not asked, and why.
     """
 
     lists: Mapping[str, tuple[Hit, ...]]
     rows: Mapping[str, int]
     identified: frozenset[str] = frozenset()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class Evidence:
 class Answer:
     """The hits of one query with their evidence, and the milliseconds of each stage.
 
-    `read_as` differs from the query where words that no product has were read as near ones.
+    `read_as` differs from the query where words that no product has were read as near ones; `skipped` says
+    which retriever was not asked, and why.
     """
 
     query: str
     read_as: str
     hits: tuple[Evidence, ...]
+    skipped: Mapping[str, str]
     milliseconds: Mapping[str, float]
 
 
@@ -127,10 +132,8 @@ class Pipeline:
             return Candidates({"lexical": (), "dense": ()}, {})
         lexical = index.lexical.search_rows(text, depth, allowed)
         watch.lap("lexical")
-        vector = index.encoder.encode_queries([text])[0]
-        watch.lap("encode")
-        dense = index.dense.search_rows(vector, depth, allowed)
-        watch.lap("dense")
+        skipped = {} if index.encodes(text) else {"dense": _UNKNOWN_WORDS}
+        dense = NO_HITS if skipped else self._dense(text, depth, allowed, watch)
         rows = np.union1d(lexical.rows, dense.rows)
         lists = {
             "lexical": named(lexical, index.columns.ids, depth),
@@ -138,7 +141,14 @@ class Pipeline:
         }
         ids = index.columns.ids(rows)
         known = frozenset(ids).intersection(index.columns.ids(index.lexical.identified_rows(text)))
-        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known)
+        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known, skipped)
+
+    def _dense(self, text: str, depth: int, allowed: Rows | None, watch: Stopwatch) -> RowHits:
+        vector = self.index.encoder.encode_queries([text])[0]
+        watch.lap("encode")
+        hits = self.index.dense.search_rows(vector, depth, allowed)
+        watch.lap("dense")
+        return hits
 
     def answer(self, text: str, k: int = 10, filters: Filters | None = None) -> Answer:
         """Search for one query and say for each hit why it is there.
@@ -163,7 +173,7 @@ class Pipeline:
         watch.lap("fuse")
         evidence = self._explain(read_as, hits, found)
         watch.lap("explain")
-        return Answer(text, read_as, evidence, watch.milliseconds)
+        return Answer(text, read_as, evidence, found.skipped, watch.milliseconds)
 
     def _explain(self, text: str, hits: Sequence[Hit], found: Candidates) -> tuple[Evidence, ...]:
         places = {

@@ -14,6 +14,7 @@ from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.builder import BuildSettings, build_index
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
+from tilth.retrieval.index import LEAST_LETTERS
 from tilth.retrieval.passages import PassageSettings
 from tilth.sample.shop import write_shop
 
@@ -111,6 +112,14 @@ def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any]) -> No
         f"{passages['count']:,} passages ({passages['encoded']:,} encoded, {passages['reused']:,} reused); "
         f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"
     )
+    if passages["letters_per_token"] < LEAST_LETTERS:
+        ERR.print(
+            f"the encoder {manifest['encoder']['name']} does not know the language of this catalogue "
+            f"({passages['letters_per_token']} letters a token): queries whose words it does not know are "
+            "answered by the lexical index alone. Name a multilingual model: --encoder "
+            "intfloat/multilingual-e5-small",
+            soft_wrap=True,
+        )
     _print_counts("rejected", summary.reasons, into / "rejected.jsonl")
     _print_counts("left empty", summary.warnings, None)
 

@@ -93,8 +93,8 @@ def _measures(names: str | None, relevant: int) -> tuple[Any, ...]:
 
 def _print_evaluation(report: Mapping[str, Any]) -> None:
     OUT.print(
-        f"{report['queries']} queries measured; {report['queries_without_relevant']} have no relevant product, "
-        f"{report['queries_unjudged']} no judgment",
+        f"{report['queries']} queries measured; {report['queries_without_relevant']} of them without a relevant product; "
+        f"{report['queries_unjudged']} have no judgment",
         soft_wrap=True,
     )
     OUT.print(_table("", report["measures"], report["systems"]))

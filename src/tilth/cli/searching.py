@@ -72,10 +72,11 @@ def _typed() -> Iterator[str]:
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as plain data: `query`, `read_as`, `hits` and `milliseconds`."""
+    """Return an answer as plain data: `query`, `read_as`, `skipped`, `hits` and `milliseconds`."""
     return {
         "query": answer.query,
         "read_as": answer.read_as,
+        "skipped": dict(answer.skipped),
         "hits": [_hit_to_json(hit) for hit in answer.hits],
         "milliseconds": dict(answer.milliseconds),
     }
@@ -99,6 +100,8 @@ def _hit_to_json(hit: Evidence) -> dict[str, Any]:
 def _print_answer(answer: Answer, pipeline: Pipeline, explain: bool) -> None:
     if answer.read_as != answer.query:
         OUT.print(f"[dim]read as:[/dim] {escape(answer.read_as)}")
+    for name, reason in answer.skipped.items() if explain else ():
+        OUT.print(f"[dim]{name} skipped: {reason}[/dim]")
     if not answer.hits:
         OUT.print("nothing found")
     else:

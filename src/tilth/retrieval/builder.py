@@ -5,7 +5,7 @@ columns back, whose number is now known, cuts passages, encodes those that the g
 hold, and builds the dense index.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -26,7 +26,7 @@ from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.vectors import VectorStore, VectorWriter
 
 _CHUNK = 2_048  # products whose passages are cut and encoded together
-_SAMPLE = 200  # titles that stand in for queries when recall is measured
+_SAMPLE = 200  # titles that stand in for queries
 
 
 class BuildEncoder(Encoder, Protocol):
@@ -38,6 +38,9 @@ class BuildEncoder(Encoder, Protocol):
 
     def cutter(self, settings: PassageSettings) -> PassageCutter:
         """Return a cutter that counts tokens as this encoder does."""
+
+    def letters_per_token(self, texts: Sequence[str]) -> float:
+        """Return how many letters a token of these texts has: below two, their words are not known."""
 
     def reserved(self) -> int:
         """Return the tokens of every passage that special tokens and the passage prefix take."""
@@ -161,8 +164,10 @@ def _write_passages(
     np.save(folder / "passage_hashes.npy", writer.close())
     rows = np.repeat(np.arange(count, dtype=np.int64), numbers)
     np.save(folder / "passage_rows.npy", rows)
-    dense = _write_dense(folder, encoder, settings, progress)
+    sample = _sample_titles(folder, count)
+    dense = _write_dense(folder, sample, encoder, settings, progress)
     passages = {
+        "letters_per_token": round(encoder.letters_per_token(sample), 2),
         **asdict(settings.passages),
         "reserved": encoder.reserved(),
         "count": len(rows),
@@ -182,16 +187,26 @@ def _known_vectors(previous: Generation | None, encoder: BuildEncoder) -> Vector
     return VectorStore(hashes, np.load(previous.folder / "vectors.npy", mmap_mode="r"))
 
 
+def _sample_titles(folder: Path, count: int) -> list[str]:
+    """Return titles from all over the catalogue, which stand in for queries."""
+    columns = Columns(folder / "columns.arrow")
+    rows = np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64)
+    return [columns.product(row).title for row in rows.tolist()]
+
+
 def _write_dense(
-    folder: Path, encoder: BuildEncoder, settings: BuildSettings, progress: Progress
+    folder: Path, sample: list[str], encoder: BuildEncoder, settings: BuildSettings, progress: Progress
 ) -> DenseSettings:
     progress("building the dense index", 0, 1)
-    columns, vectors = Columns(folder / "columns.arrow"), np.load(folder / "vectors.npy", mmap_mode="r")
-    rows = np.linspace(0, len(columns) - 1, min(_SAMPLE, len(columns))).astype(np.int64)
-    sample = encoder.encode_queries([columns.product(row).title for row in rows.tolist()])
-    path = folder / "dense.faiss"
-    recall, seed, threads = settings.recall, settings.seed, settings.threads
-    dense = build_dense(vectors, path, sample, recall=recall, seed=seed, threads=threads)
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    dense = build_dense(
+        vectors,
+        folder / "dense.faiss",
+        encoder.encode_queries(sample),
+        recall=settings.recall,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
     progress("building the dense index", 1, 1)
     return dense
 

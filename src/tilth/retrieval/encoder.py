@@ -23,6 +23,7 @@ ONNX_MODEL = "model.onnx"
 STATIC_MODEL = "model.safetensors"
 EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
 _BATCH = 32
+_IDEOGRAPHS = 0x2E80  # the first code point of the East Asian blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,20 @@ class EncoderFacts:
     def to_json(self) -> dict[str, object]:
         """Return the facts as plain data."""
         return asdict(self)
+
+
+def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """Return how many letters and digits a token of these texts has on average.
+
+    A tokenizer that was trained on a language has four or so. One that was not falls back to single letters
+    (about 1.1), and so it is with part numbers (1.7): vectors of such texts say next to nothing. An ideograph
+    counts as three letters.
+    """
+    tokens = sum(
+        len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    )
+    letters = sum(3 if ord(c) >= _IDEOGRAPHS else 1 for text in texts for c in text if c.isalnum())
+    return letters / max(tokens, 1)
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -25,6 +25,7 @@ from tilth.retrieval.encoder import (
     EncoderFacts,
     OnnxEncoder,
     StaticEncoder,
+    letters_per_token,
     normalise,
 )
 from tilth.retrieval.passages import PassageCutter, PassageSettings
@@ -372,6 +373,10 @@ class ModelForBuild:
     def reserved(self) -> int:
         """Return the tokens that special tokens and the passage prefix take."""
         return len(self._source.tokenizer.encode(self._encoder.facts.passage_prefix).ids)
+
+    def letters_per_token(self, texts: Sequence[str]) -> float:
+        """Return how many letters a token of these texts has: below two, their words are not known."""
+        return letters_per_token(self._source.tokenizer, texts)
 
     def save(self, folder: Path) -> None:
         """Write what `open_encoder` reads."""

@@ -13,7 +13,7 @@ from tilth.files import replacing
 from tilth.protocols import Encoder, Retriever, Rows
 from tilth.retrieval.columns import Columns
 from tilth.retrieval.dense import DenseIndex, DenseRetriever, DenseSettings
-from tilth.retrieval.encoder import open_encoder
+from tilth.retrieval.encoder import letters_per_token, open_encoder
 from tilth.retrieval.filters import Filters, allowed_rows
 from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.generations import open_generation
@@ -23,9 +23,10 @@ from tilth.retrieval.spelling import Speller
 from tilth.retrieval.tfidf import TfidfRetriever
 
 _FUSION_FILE = "fusion.json"
+LEAST_LETTERS = 2.0  # a token; below it the encoder does not know the words
 
 # Of lexical and dense, in this order. A general encoder is the weaker of the two on product catalogues, and
-# at half the weight it adds most; measured on both catalogues of benchmarks/quality.py.
+# at half the weight it adds most (docs/log.md).
 DEFAULT_FUSION = Fusion("rrf", (1.0, 0.5))
 
 
@@ -97,6 +98,10 @@ class Index:
             "lexical": LexicalRetriever(self.lexical, ids, self.speller.correct),
             "dense": DenseRetriever(self.dense, self.encoder, ids),
         }
+
+    def encodes(self, text: str) -> bool:
+        """Tell whether the encoder knows the words of a text, rather than their single letters."""
+        return letters_per_token(self.tokenizer, [text]) >= LEAST_LETTERS
 
     def cutter(self) -> PassageCutter:
         """Return what cuts a product into the passages that this index holds."""
