@@ -86,9 +86,8 @@ def show(report: Mapping[str, object]) -> None:
     for difference in report["differences"]:
         if difference["measure"] == measures[0]:
             d = difference
-            print(
-                f"{d['system']} - {d['baseline']}: {d['difference']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}] p={d['p']:.4f}"
-            )
+            interval = f"[{d['low']:+.4f}, {d['high']:+.4f}]"
+            print(f"{d['system']} - {d['baseline']}: {d['difference']:+.4f} {interval} p={d['p']:.4f}")
 
 
 def figures(report: Mapping[str, object], dataset: str, k: int) -> list[Figure]:
