@@ -4,7 +4,15 @@ set -euo pipefail
 folder=${1:-demo}
 products=${2:-5000}
 
-say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+say() {
+  local word line="$"
+  for word in "$@"; do
+    [[ $word == *" "* ]] && word="'$word'"
+    line+=" $word"
+  done
+  printf '\n\033[1m%s\033[0m\n' "$line"
+  "$@"
+}
 
 say tilth sample "$folder/shop" --products "$products" --language en
 say tilth index "$folder/shop/products.jsonl" --into "$folder/index"

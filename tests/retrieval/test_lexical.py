@@ -15,7 +15,7 @@ from tilth.retrieval.lexical import (
     LexicalIndex,
     LexicalSettings,
     LexicalWriter,
-    field_texts,
+    field_terms,
     matched_terms,
     query_terms,
 )
@@ -137,7 +137,7 @@ def test_every_field_has_a_text() -> None:
     product = Product(
         id="7", title="T", brand="B", gtin="4006381333931", attributes={"inner_width": 4, "lid": True}
     )
-    texts = field_texts(product)
-    assert texts["identifiers"].split() == ["7", "4006381333931", "4006381333931"]
-    assert texts["attributes"] == "inner width 4 ; lid"
-    assert texts["text"].split() == ["T", "T", "B"]
+    terms = field_terms(product)
+    assert terms["identifiers"].split() == ["7", "4006381333931", "4006381333931"]
+    assert terms["attributes"] == "inner width 4 lid"
+    assert terms["text"].split() == ["t", "t", "b"]

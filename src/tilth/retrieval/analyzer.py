@@ -126,7 +126,12 @@ def build_analyzer() -> tantivy.TextAnalyzer:
 _ANALYZER = build_analyzer()
 
 
+def stem(expanded: str) -> list[str]:
+    """Return the index terms of an expanded text, in order, repetitions kept."""
+    terms: list[str] = _ANALYZER.analyze(expanded)
+    return terms
+
+
 def analyze(text: str) -> list[str]:
     """Return the index terms of a text, in order, repetitions kept."""
-    terms: list[str] = _ANALYZER.analyze(expand(text))
-    return terms
+    return stem(expand(text))

@@ -18,7 +18,7 @@ from tilth.catalog import Product
 from tilth.errors import SettingError
 from tilth.protocols import Rows
 from tilth.query import Query
-from tilth.retrieval.analyzer import analyze, build_analyzer, compact, expand
+from tilth.retrieval.analyzer import analyze, build_analyzer, compact, expand, stem
 from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, fetch_with_ties, named
 from tilth.run import Hit, Run
 
@@ -62,22 +62,22 @@ def is_negative(value: object) -> bool:
     return value is False or str(value).strip().lower() in _NEGATIVE
 
 
-def field_texts(product: Product) -> dict[str, str]:
-    """Return the text of each field; an attribute that says 'no' is left out, so its name is not found."""
+def field_terms(product: Product) -> dict[str, str]:
+    """Return the expanded text of each field; an attribute that says 'no' is left out, with its name."""
     attributes = (
         name if value is True else f"{name} {value}"
         for name, value in product.attributes.items()
         if not is_negative(value)
     )
-    prose = (product.title, product.title, product.brand, product.product_type, product.description)
     identifiers = _identifiers(product)
+    title, brand, kind = expand(product.title), expand(product.brand), expand(product.product_type)
     return {
-        "identifiers": " ".join([*identifiers, *map(compact, identifiers)]),
-        "title": product.title,
-        "brand": product.brand,
-        "type": product.product_type,
-        "attributes": " ; ".join(attributes).replace("_", " "),
-        "text": "\n".join(prose),
+        "identifiers": expand(" ".join([*identifiers, *map(compact, identifiers)])),
+        "title": title,
+        "brand": brand,
+        "type": kind,
+        "attributes": expand(" ; ".join(attributes).replace("_", " ")),
+        "text": f"{title} {title} {brand} {kind} {expand(product.description)}",
     }
 
 
@@ -109,8 +109,8 @@ class LexicalWriter:
         document.add_unsigned(_ROW, row)
         for identifier in filter(None, map(compact, _identifiers(product))):
             document.add_text(_EXACT, identifier)
-        for name, text in field_texts(product).items():
-            if terms := expand(text):
+        for name, terms in field_terms(product).items():
+            if terms:
                 document.add_text(name, terms)
         self._writer.add_document(document)
 
@@ -213,7 +213,7 @@ def query_terms(text: str) -> list[str]:
 
 def matched_terms(text: str, product: Product) -> dict[str, list[str]]:
     """Return, for each query term that a product holds, the fields that hold it."""
-    holds = {name: set(analyze(content)) for name, content in field_texts(product).items()}
+    holds = {name: set(stem(terms)) for name, terms in field_terms(product).items()}
     found = {term: [name for name in FIELDS if term in holds[name]] for term in query_terms(text)}
     return {term: fields for term, fields in found.items() if fields}
 
