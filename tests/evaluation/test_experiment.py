@@ -25,7 +25,7 @@ def test_every_system_has_values_and_intervals_of_its_own():
         assert np.array_equal(found.intervals[name], bootstrap_intervals(alone.values, seed=0))
     assert found.differences == ()
     assert found.without_relevant == 1
-    assert found.unanswered == {"good": 0, "bad": 1}
+    assert found.unanswered == {"good": 1, "bad": 2}  # neither has hits for `none`; bad has none for q7
 
 
 def test_differences_are_system_minus_baseline():
@@ -37,9 +37,9 @@ def test_differences_are_system_minus_baseline():
     assert [(d.system, d.measure) for d in found.differences] == [
         ("good", "RR@10"), ("good", "nDCG@10"), ("same", "RR@10"), ("same", "nDCG@10"),
     ]  # fmt: skip
-    assert first.difference == pytest.approx((6 * 0.5 + 1) / 8)
+    assert first.difference == pytest.approx((6 * 0.5 + 1) / 9)  # 0 in q6 and `none`
     assert [first.low, first.high] == bootstrap_intervals(paired, seed=5)[0].tolist()
-    assert first.p == randomisation_test(paired, seed=5)[0] == 2 / 2**7  # q6 has no difference in RR
+    assert first.p == randomisation_test(paired, seed=5)[0] == 2 / 2**7  # q0 to q5 and q7 differ
     assert (first.won, first.lost) == (7, 0)
     assert found.differences[2].p == 1
 
@@ -47,7 +47,7 @@ def test_differences_are_system_minus_baseline():
 def test_queries_restrict_what_is_measured_and_name_the_slices():
     queries = [*QUERIES[:2], Query("none", "ski", "none"), Query("new", "sledge", "even")]
     found = evaluate({"good": GOOD}, QRELS, queries=queries, measures=MEASURES)
-    assert found.systems["good"].query_ids == ("q0", "q1")
+    assert found.systems["good"].query_ids == ("q0", "q1", "none")
     assert (found.without_relevant, found.unjudged) == (1, 1)
     assert found.groups["kind"]["even"] == ("q0", "new")
 

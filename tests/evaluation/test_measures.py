@@ -80,15 +80,17 @@ def test_judged_only_variants():
 
 
 def test_values_by_hand():
-    found = measure(run_of(q1=["x", "b", "a", "c"], q2=["a"]), QRELS)
+    found = measure(run_of(q1=["x", "b", "a", "c"], q2=["a"], none=["a", "x"]), QRELS)
     ideal = 3 + 1 / np.log2(3)
-    assert found.query_ids == ("q1", "q2")
-    assert found.by_query("nDCG@10") == pytest.approx({"q1": (1 / np.log2(3) + 3 / 2) / ideal, "q2": 1})
-    assert found.by_query("R@100") == {"q1": 1, "q2": 1}
-    assert found.by_query("RR@10") == {"q1": 0.5, "q2": 1}
-    assert found.by_query("P@5") == pytest.approx({"q1": 2 / 5, "q2": 1 / 5})
-    assert found.by_query("Judged@10") == {"q1": 0.75, "q2": 1}
-    assert found.mean()["RR@10"] == 0.75
+    assert found.query_ids == ("q1", "q2", "none")
+    assert found.by_query("nDCG@10") == pytest.approx(
+        {"q1": (1 / np.log2(3) + 3 / 2) / ideal, "q2": 1, "none": 0}
+    )
+    assert found.by_query("R@100") == {"q1": 1, "q2": 1, "none": 0}
+    assert found.by_query("RR@10") == {"q1": 0.5, "q2": 1, "none": 0}
+    assert found.by_query("P@5") == pytest.approx({"q1": 2 / 5, "q2": 1 / 5, "none": 0})
+    assert found.by_query("Judged@10") == {"q1": 0.75, "q2": 1, "none": 0.5}
+    assert found.mean()["RR@10"] == (0.5 + 1 + 0) / 3
 
 
 def test_judged_only_takes_unjudged_products_out_before_it_counts_ranks():
@@ -102,18 +104,27 @@ def test_the_lowest_relevant_grade_counts():
     found = measure(
         run_of(q1=["b", "a"], q2=["a"]), QRELS, parse_measures(["RR@10", "P@1", "R@1"], relevant=3)
     )
-    assert found.mean() == {"RR(rel=3)@10": 0.25, "P(rel=3)@1": 0, "R(rel=3)@1": 0}
+    assert found.by_query("RR(rel=3)@10") == {"q1": 0.5, "q2": 0, "none": 0}
+    assert found.mean() == pytest.approx({"RR(rel=3)@10": 0.5 / 3, "P(rel=3)@1": 0, "R(rel=3)@1": 0})
 
 
 def test_a_query_that_the_run_lacks_or_leaves_empty_has_0():
     for run in (run_of(q1=["a"]), run_of(q1=["a"], q2=[], other=["a"])):
         found = measure(run, QRELS, DEFAULT + judged_only(DEFAULT))
-        assert found.query_ids == ("q1", "q2")
-        assert not found.values[1].any()
+        assert found.query_ids == ("q1", "q2", "none")
+        assert not found.values[1:].any()
         assert found.values[0].all()
 
 
-def test_queries_without_a_relevant_product_are_not_measured():
+def test_a_query_without_a_relevant_product_has_0_in_all_but_judged():
+    measures = parse_measures(["nDCG@10", "R@100", "RR", "P@5", "AP", "Success@10"])
+    found = measure(run_of(none=["a", "b"]), QRELS, (*measures, *judged_only(measures)))
+    assert not found.only(["none"]).values.any()
+    judged = measure(run_of(none=["a", "b"]), QRELS, parse_measures(["Judged@10"]))
+    assert judged.by_query("Judged@10") == {"q1": 0, "q2": 0, "none": 1}
+
+
+def test_qrels_without_any_relevant_product_are_refused():
     assert relevant_queries(QRELS) == ("q1", "q2")
     with pytest.raises(InputError, match="no query of the qrels has a product of a grade above 0"):
         measure(run_of(none=["a"]), QRELS.only(["none"]))

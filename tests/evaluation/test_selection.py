@@ -30,7 +30,7 @@ def test_candidates_are_measured_as_any_run():
         "two": run_with_rank("two", {"q0": 1, "q3": 4}),
     }
     found = score_candidates(iter(runs.items()), QRELS, RR)
-    assert (found.names, found.query_ids) == (("one", "two"), IDS)
+    assert (found.names, found.query_ids) == (("one", "two"), (*IDS, "none"))
     assert np.array_equal(found.values, [measure(run, QRELS, [RR]).values[:, 0] for run in runs.values()])
 
 
@@ -43,7 +43,7 @@ def test_no_candidate_or_one_twice_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("query_ids", "best"), [(IDS, "plain"), (("q0", "q1"), "left"), (("q2", "q3", "none"), "right")]
+    ("query_ids", "best"), [(IDS, "plain"), (("q0", "q1"), "left"), (("q2", "q3", "unjudged"), "right")]
 )
 def test_the_best_mean_on_the_given_queries_is_chosen(query_ids, best):
     assert TABLE.select(query_ids) == best
@@ -55,12 +55,24 @@ def test_the_first_of_equals_is_chosen_even_if_sums_differ_in_their_last_bits():
 
 
 def test_choosing_on_nothing_is_refused():
-    with pytest.raises(InputError, match="none of the queries to choose on has a relevant product"):
-        TABLE.select(["none"])
+    with pytest.raises(InputError, match="none of the queries to choose on is in the qrels"):
+        TABLE.select(["unjudged"])
+
+
+def test_a_query_without_a_relevant_product_lowers_all_means_alike_and_decides_nothing():
+    runs = {
+        "one": run_with_rank("one", {"q0": 2, "none": 1}),
+        "two": run_with_rank("two", {"q0": 1}),
+    }
+    found = score_candidates(runs.items(), QRELS, RR)
+    assert found.mean(["q0"]).tolist() == [0.5, 1]
+    assert found.mean(["q0", "none"]).tolist() == [0.25, 0.5]
+    assert found.select(["q0"]) == found.select(["q0", "none"]) == "two"
+    assert found.select(["none"]) == "one"  # 0 under both: the first
 
 
 def test_a_fold_is_answered_by_what_the_other_folds_chose():
-    found = cross_validate(TABLE, [("q0", "q1"), ("q2", "none"), ("q3",)])
+    found = cross_validate(TABLE, [("q0", "q1"), ("q2", "unjudged"), ("q3",)])
     assert found.folds == ("right", "left", "left")  # without q2: 0.5, 0.6, 0.33; without q3: 0.5, 0.57, 0.33
     assert found.chosen == {"q0": "right", "q1": "right", "q2": "left", "q3": "left"}
     assert found.values == {"q0": 0.0, "q1": 0.1, "q2": 0.0, "q3": 0.1}
@@ -72,7 +84,7 @@ def test_the_assembled_run_measures_as_the_cross_validation_says():
         "one": run_with_rank("one", {"q0": 1, "q1": 3, "q2": 2, "q3": 5}),
         "two": run_with_rank("two", {"q0": 2, "q1": 1, "q2": 9}),
     }
-    found = cross_validate(score_candidates(runs.items(), QRELS, RR), [("q0", "q2"), ("q1", "q3")])
+    found = cross_validate(score_candidates(runs.items(), QRELS, RR), [("q0", "q2"), ("q1", "q3", "none")])
     held_out = assemble(found.chosen, runs, "tuned")
     assert held_out.name == "tuned"
     assert measure(held_out, QRELS, [RR]).by_query("RR@10") == pytest.approx(dict(found.values))

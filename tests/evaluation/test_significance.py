@@ -48,6 +48,12 @@ def test_exact_p_by_hand():
     assert randomisation_test(np.zeros((5, 2)), seed=0) == pytest.approx([1.0, 1.0])
 
 
+def test_queries_without_a_difference_leave_an_exact_p_as_it_is():
+    differences = np.random.default_rng(4).normal(0.1, 0.3, (8, 2))
+    padded = np.concatenate([differences, np.zeros((5, 2))])
+    assert randomisation_test(padded, seed=0) == pytest.approx(randomisation_test(differences, seed=0))
+
+
 @settings(max_examples=40)
 @given(values=columns, other=st.floats(0, 1))
 def test_p_is_a_probability_that_direction_does_not_change(values, other):

@@ -24,9 +24,9 @@ def test_without_kinds_there_are_lengths_alone():
     assert group_queries([]) == {}
 
 
-def test_means_are_over_the_measured_queries_of_a_slice():
-    values = PerQuery(("1", "2", "4"), ("P@5",), np.array([[0.2], [0.6], [1.0]]))
-    assert slice_means(values, group_queries(QUERIES)) == {
-        "kind": {"type": {"P@5": 0.4}},  # use holds no measured query
-        "length": {"1": {"P@5": 0.2}, "2": {"P@5": 0.6}, "3+": {"P@5": 1.0}},
+def test_means_are_over_all_the_measured_queries_of_a_slice():
+    values = PerQuery(("1", "2", "4", "5"), ("P@5",), np.array([[0.2], [0.6], [1.0], [0.0]]))
+    assert slice_means(values, group_queries([*QUERIES, Query("5", "used car price", "none")])) == {
+        "kind": {"none": {"P@5": 0.0}, "type": {"P@5": 0.4}},  # use holds no measured query
+        "length": {"1": {"P@5": 0.2}, "2": {"P@5": 0.6}, "3+": {"P@5": 0.5}},
     }

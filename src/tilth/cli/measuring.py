@@ -93,8 +93,8 @@ def _measures(names: str | None, relevant: int) -> tuple[Any, ...]:
 
 def _print_evaluation(report: Mapping[str, Any]) -> None:
     OUT.print(
-        f"{report['queries']} queries measured; {report['queries_without_relevant']} of them without a relevant product; "
-        f"{report['queries_unjudged']} have no judgment",
+        f"{report['queries']} queries measured; {report['queries_without_relevant']} of them without a "
+        f"relevant product; {report['queries_unjudged']} have no judgment",
         soft_wrap=True,
     )
     OUT.print(_table("", report["measures"], report["systems"]))
@@ -147,7 +147,7 @@ def tune(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Choose method and weights of the fusion on the training and validation queries, report on the test ones."""
+    """Choose method and weights of the fusion on training and validation queries, report on the test ones."""
     texts, grades = read_queries(queries), read_qrels(qrels)
     parts = read_split(split_file) if split_file else split_queries(texts, RETRIEVAL, seed=seed)
     chosen_on = queries_of(parts, [part for part in dict.fromkeys(parts.values()) if part != "test"])

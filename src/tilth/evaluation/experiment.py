@@ -7,7 +7,7 @@ import numpy as np
 from ir_measures import Measure
 
 from tilth.errors import InputError, SettingError, shorten
-from tilth.evaluation.measures import DEFAULT, PerQuery, Values, measure
+from tilth.evaluation.measures import DEFAULT, PerQuery, Values, measure, relevant_queries
 from tilth.evaluation.significance import bootstrap_intervals, randomisation_test
 from tilth.evaluation.slices import Groups, group_queries
 from tilth.qrels import Qrels
@@ -38,7 +38,7 @@ class Evaluation:
     intervals: Mapping[str, Values]  # (M, 2) for each system: low and high
     differences: tuple[Difference, ...]
     groups: Groups
-    without_relevant: int  # queries of the qrels without a relevant product, which are not measured
+    without_relevant: int  # measured queries without a product of a grade above 0: 0 under any system
     unjudged: int  # queries without a row in the qrels, which are not measured
     unanswered: Mapping[str, int]  # measured queries for which a system has no hits
 
@@ -116,7 +116,7 @@ def evaluate(
         intervals={name: bootstrap_intervals(s.values, seed=seed) for name, s in systems.items()},
         differences=() if baseline is None else _differences_to(baseline, systems, seed),
         groups=group_queries(queries or ()),
-        without_relevant=len(qrels) - len(query_ids),
+        without_relevant=len(qrels) - len(relevant_queries(qrels)),
         unjudged=sum(query.query_id not in qrels.grades for query in queries or ()),
         unanswered={name: sum(not run.hits.get(q) for q in query_ids) for name, run in runs.items()},
     )

@@ -2,8 +2,8 @@
 
 The rules, the same for every measure:
 
-- The queries are those of the qrels with at least one product of a grade above 0; the others have no ideal
-  ranking and are counted apart (`relevant_queries`).
+- Every query of the qrels counts. One without a product of a grade above 0 has no ideal ranking and has 0
+  under any system in all but Judged; reports say how many there are.
 - A query that the run lacks, or for which it has no hits, has 0.
 - An unjudged product counts as irrelevant, unless the measure is `judged_only`: then it is taken out of the
   run first, and what stands below it moves up (Sakai, "Alternatives to Bpref", SIGIR 2007).
@@ -136,12 +136,15 @@ class PerQuery:
 
 
 def relevant_queries(qrels: Qrels) -> tuple[str, ...]:
-    """Return the queries with at least one product of a grade above 0: those that are measured."""
+    """Return the queries with at least one product of a grade above 0."""
     return tuple(query_id for query_id in qrels if any(grade > 0 for grade in qrels[query_id].values()))
 
 
 def measure(run: Run, qrels: Qrels, measures: Sequence[Measure] = DEFAULT) -> PerQuery:
     """Measure a run, query by query.
+
+    Every query of the qrels counts, as in ir_measures and `trec_eval -c`: one without a relevant product has
+    0 in every measure but Judged, whatever the run, so that the best possible mean may lie below 1.
 
     Args:
         run: the run; queries without qrels are not looked at.
@@ -149,13 +152,13 @@ def measure(run: Run, qrels: Qrels, measures: Sequence[Measure] = DEFAULT) -> Pe
         measures: measures of `parse_measures`.
 
     Returns:
-        A row for each query of `relevant_queries(qrels)`, a column for each measure.
+        A row for each query of the qrels, a column for each measure.
 
     Raises:
         InputError: no query of the qrels has a relevant product.
     """
-    query_ids = relevant_queries(qrels)
-    if not query_ids:
+    query_ids = tuple(qrels)
+    if not relevant_queries(qrels):
         raise InputError("no query of the qrels has a product of a grade above 0")
     measures = tuple(dict.fromkeys(measures))
     grades = {query_id: dict(qrels[query_id]) for query_id in query_ids}

@@ -1,6 +1,7 @@
 """Choosing one of many candidates on some queries, to be reported on others.
 
 Each candidate is measured once, per query. Choosing on any set of queries is then a mean over columns.
+A query without a relevant product has 0 under every candidate: it lowers all means alike and decides nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ class Candidates:
         """Return the mean of each candidate over those of these queries that were measured.
 
         Args:
-            query_ids: queries; those without a relevant product are passed over.
+            query_ids: queries; those that the qrels lack are passed over.
 
         Returns:
             Shape (C,).
@@ -40,7 +41,7 @@ class Candidates:
         wanted = set(query_ids)
         columns = [column for column, query_id in enumerate(self.query_ids) if query_id in wanted]
         if not columns:
-            raise InputError("none of the queries to choose on has a relevant product in the qrels")
+            raise InputError("none of the queries to choose on is in the qrels")
         means: Values = self.values[:, columns].mean(axis=1)
         return means
 
@@ -48,7 +49,7 @@ class Candidates:
         """Return the candidate with the highest mean over these queries, the first of equals.
 
         Args:
-            query_ids: queries; those without a relevant product are passed over.
+            query_ids: queries; those that the qrels lack are passed over.
 
         Returns:
             A name.

@@ -55,7 +55,8 @@ def randomisation_test(differences: Values, *, seed: int, permutations: int = RE
     difference. Fisher's test as in Smucker, Allan and Carterette, "A Comparison of Statistical Significance
     Tests for Information Retrieval Evaluation", CIKM 2007. Up to 16 queries every sign vector is tried and p
     is exact; above, they are drawn and the observed one counts among them, (b + 1) / (permutations + 1), so
-    that p is never 0 (Phipson and Smyth, 2010). No correction is made for testing several measures.
+    that p is never 0 (Phipson and Smyth, 2010). A query with the difference 0, such as one without a relevant
+    product, leaves an exact p as it is. No correction is made for testing several measures.
 
     Args:
         differences: shape (Q, C), a row for each query and a column for each measure.

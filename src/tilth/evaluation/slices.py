@@ -30,7 +30,15 @@ def _invert(labels: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def slice_means(values: PerQuery, groups: Groups) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the mean of each measure in each slice that holds a measured query: [by][slice][measure]."""
+    """Return the mean of each measure in each slice: [by][slice][measure].
+
+    Args:
+        values: the measured queries, those without a relevant product included.
+        groups: slices; a query that was not measured is passed over, and so is a slice of such queries.
+
+    Returns:
+        The means, over the measured queries of each slice.
+    """
     means: dict[str, dict[str, dict[str, float]]] = {}
     for by, slices in groups.items():
         kept = {label: values.only(query_ids) for label, query_ids in slices.items()}
