@@ -66,7 +66,7 @@ def make_runs(index: Path, queries: list[Query], qrels: Qrels, k: int, seed: int
     pipeline = open_index(index)
     single = {"tfidf": pipeline.index.tfidf(), **pipeline.index.retrievers()}
     runs = {name: retriever.search(queries, DEPTH) for name, retriever in single.items()}
-    pair = [runs["lexical"], runs["dense"]]
+    pair = list(pipeline.candidates(queries).values())
     runs["rrf"] = fuse(pair, Fusion(), DEPTH)
     runs["hybrid"] = pipeline.search(queries, DEPTH)
     candidates = {str(fusion): fuse(pair, fusion, 100) for fusion in grid()}

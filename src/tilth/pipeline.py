@@ -19,6 +19,7 @@ from tilth.retrieval.rows import NO_HITS, RowHits, named
 from tilth.run import Hit, Run, ranked
 
 _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
+RETRIEVERS = ("lexical", "dense")  # in the order of the fusion's weights
 DEPTH = 200  # candidates of each retriever that are fused, at least
 
 
@@ -113,6 +114,17 @@ class Pipeline:
         """
         allowed = self.index.allowed_rows(filters)
         return Run(self.name, {q.query_id: self._hits(q.text, k, allowed) for q in as_queries(queries)})
+
+    def candidates(self, queries: Sequence[Query]) -> dict[str, Run]:
+        """Return what `search` fuses, a run for each retriever: the input for choosing a fusion."""
+        found = {query.query_id: self._retrieve_as_read(query.text) for query in queries}
+        return {
+            name: Run(name, {query_id: candidates.lists[name] for query_id, candidates in found.items()})
+            for name in RETRIEVERS
+        }
+
+    def _retrieve_as_read(self, text: str) -> Candidates:
+        return self._retrieve(self.index.speller.correct(text), DEPTH, None, Stopwatch())
 
     def _hits(self, text: str, k: int, allowed: Rows | None) -> tuple[Hit, ...]:
         return self._fuse(self._retrieve(self.index.speller.correct(text), k, allowed, Stopwatch()), k)
