@@ -9,8 +9,8 @@ description and attributes instead. Nothing is cut within a word, and what stand
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
@@ -19,9 +19,12 @@ from tilth.catalog import Product
 from tilth.errors import SettingError
 from tilth.retrieval.lexical import is_negative
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\n")
 _LONGEST_WORD = 1_000  # characters; longer ones are data, not language, and stand in no passage
 _TITLE_SHARE = 0.25  # of a passage, at most, for the title that opens it
+_REMEMBERED = 300_000  # words whose numbers of tokens are kept
+
+Words = list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class PassageSettings:
                 f"head_tokens is {self.head_tokens}; it must lie between 16 and max_tokens ({self.max_tokens})"
             )
 
+    def within(self, tokens: int) -> "PassageSettings":
+        """Return these settings for an encoder that reads no more than so many tokens."""
+        return replace(
+            self, max_tokens=min(self.max_tokens, tokens), head_tokens=min(self.head_tokens, tokens)
+        )
+
 
 class Cut(NamedTuple):
     """The passages of one product, the head first, and the number of its words that stand in none."""
@@ -49,14 +58,18 @@ class Cut(NamedTuple):
 
 
 class _Unit(NamedTuple):
-    """A piece of text that is not divided unless it is too long for a passage by itself."""
+    """Words that are not divided unless they are too long for a passage by themselves."""
 
-    text: str
+    words: Words
     tokens: int
 
 
 class PassageCutter:
-    """Cuts products into passages."""
+    """Cuts products into passages.
+
+    Tokenizers of encoders never join what a blank divides, so a text has as many tokens as its words, and a
+    catalogue's words are few: each is tokenised once.
+    """
 
     def __init__(self, tokenizer: Tokenizer, settings: PassageSettings, reserved: int = 2) -> None:
         """Prepare.
@@ -70,94 +83,94 @@ class PassageCutter:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.settings = settings
+        single = settings.passages == 1
         self._room = settings.max_tokens - reserved
-        self._head_room = self._room if settings.passages == 1 else settings.head_tokens - reserved
+        self._head_room = self._room if single else settings.head_tokens - reserved
         if self._head_room < 1:
             raise SettingError(f"head_tokens is {settings.head_tokens}; the prefix alone has {reserved}")
+        self._title_room = int(self._room * _TITLE_SHARE)
+        self._longest = self._room if single else self._room - self._title_room
+        self._tokens: dict[str, int] = {}
 
     def cut(self, products: Sequence[Product]) -> list[Cut]:
-        """Cut products; quick for many at a time, since their texts are tokenised together."""
+        """Cut products; quick for many at a time, since their words are tokenised together."""
         sections = [_sections(product) for product in products]
-        measured = iter(self._measure([text for each in sections for section in each for text in section]))
-        return [
-            self._pack([[next(measured) for _ in section] for section in each], _words(product))
-            for each, product in zip(sections, products, strict=True)
-        ]
+        self._learn(chain.from_iterable(words for each in sections for section in each for words in section))
+        return [self._pack(*each) for each in sections]
 
-    def _measure(self, texts: Sequence[str]) -> list[_Unit]:
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [_Unit(text, len(one.ids)) for text, one in zip(texts, encoded, strict=True)]
+    def _learn(self, words: Iterable[str]) -> None:
+        """Count the tokens of words that were not met before, as they are after a blank."""
+        if len(self._tokens) > _REMEMBERED:
+            self._tokens.clear()
+        new = [word for word in set(words) - self._tokens.keys() if len(word) <= _LONGEST_WORD]
+        encoded = self._tokenizer.encode_batch_fast([f" {word}" for word in new], add_special_tokens=False)
+        self._tokens.update(zip(new, map(len, encoded), strict=True))
 
-    def _pack(self, sections: list[list[_Unit]], words: int) -> Cut:
+    def _units(self, texts: Sequence[Words]) -> list[_Unit]:
+        """Measure texts, leaving out words that no passage has room for."""
+        units = []
+        for words in texts:
+            counts = [self._tokens.get(word, self._room + 1) for word in words]
+            if counts and max(counts) > self._longest:
+                kept = [pair for pair in zip(words, counts, strict=True) if pair[1] <= self._longest]
+                words, counts = [word for word, _ in kept], [count for _, count in kept]
+            if words:
+                units.append(_Unit(words, sum(counts)))
+        return units
+
+    def _pack(self, *sections: list[Words]) -> Cut:
         """Fill passages section by section until there are enough."""
-        names, description, attributes = sections
+        names, description, attributes = map(self._units, sections)
         if self.settings.passages == 1:
             names, description = [*names, *description], []
         head, rest = self._fill([*names, *attributes], self._head_room)
         leading = max(len(rest) - len(attributes), 0)  # of the names, if they are longer than the head
-        bodies = [head]
-        opening = self._fill(names[:1], int(self._room * _TITLE_SHARE))[0]
+        bodies = [head] if head else []
+        opening = self._fill(names[:1], self._title_room)[0]
         room = self._room - sum(unit.tokens for unit in opening)
         for section in ([*rest[:leading], *description], rest[leading:]):
             while section and len(bodies) < self.settings.passages:
                 body, section = self._fill(section, room)
-                bodies += [body] if body else []
-        placed = sum(len(unit.text.split()) for body in bodies for unit in body)
-        texts = (_joined(body if body is head else [*opening, *body]) for body in bodies if body)
-        return Cut(tuple(texts), words - placed)
+                bodies.append(body)
+        texts = [_joined(body if body is head else [*opening, *body]) for body in bodies]
+        words = sum(len(text) for section in sections for text in section)
+        return Cut(tuple(texts), words - sum(len(unit.words) for body in bodies for unit in body))
 
     def _fill(self, units: list[_Unit], room: int) -> tuple[list[_Unit], list[_Unit]]:
         """Return the units that fit one after another, and the rest; a unit too long for any is divided."""
         for number, unit in enumerate(units):
             if unit.tokens > room:
-                taken, left = units[:number], units[number + 1 :]
                 if unit.tokens <= self._room and number:
-                    return taken, [unit, *left]
+                    return units[:number], units[number:]
                 first, second = self._divide(unit, room)
-                return [*taken, *first], [*second, *left]
+                return [*units[:number], *first], [*second, *units[number + 1 :]]
             room -= unit.tokens
         return units, []
 
     def _divide(self, unit: _Unit, room: int) -> tuple[list[_Unit], list[_Unit]]:
-        """Divide a unit at the last blank before `room` is full; words too long for any passage go."""
-        words = [word for word in self._measure(unit.text.split()) if word.tokens <= self._head_room]
-        ends = list(accumulate(word.tokens for word in words))
+        """Divide a unit at the last blank before `room` is full."""
+        ends = list(accumulate(self._tokens[word] for word in unit.words))
         count = bisect_right(ends, room)
-        return _merged(words[:count]), _merged(words[count:])
-
-
-def _merged(words: Sequence[_Unit]) -> list[_Unit]:
-    """Return words as one unit, or nothing."""
-    text = " ".join(word.text for word in words)
-    return [_Unit(text, sum(word.tokens for word in words))] if words else []
+        taken = ends[count - 1] if count else 0
+        first, second = _Unit(unit.words[:count], taken), _Unit(unit.words[count:], unit.tokens - taken)
+        return [first] if first.words else [], [second] if second.words else []
 
 
 def _joined(units: Sequence[_Unit]) -> str:
-    return " ".join(unit.text for unit in units)
+    return " ".join(chain.from_iterable(unit.words for unit in units))
 
 
-def _sections(product: Product) -> tuple[list[str], list[str], list[str]]:
-    """Return names (the title first), sentences of the description, and attributes."""
+def _sections(product: Product) -> tuple[list[Words], list[Words], list[Words]]:
+    """Return names (the title first), sentences of the description, and attributes, as words."""
     names = [product.title, product.brand, product.product_type]
     sentences = _SENTENCE_END.split(product.description)
-    return _clean(names), _clean(sentences), _clean(_attributes(product))
-
-
-def _clean(texts: Iterable[str]) -> list[str]:
-    """Leave out what is empty and words that are no language, such as a pasted image."""
-    kept = (" ".join(word for word in text.split() if len(word) <= _LONGEST_WORD) for text in texts)
-    return [text for text in kept if text]
-
-
-def _attributes(product: Product) -> list[str]:
-    return [
+    attributes = [
         f"{name.replace('_', ' ').strip()}{'' if value is True else f': {value}'};"
         for name, value in product.attributes.items()
         if not is_negative(value)
     ]
+    return _split(names), _split(sentences), _split(attributes)
 
 
-def _words(product: Product) -> int:
-    """Return the number of words that passages should hold."""
-    texts = (product.title, product.brand, product.product_type, product.description, *_attributes(product))
-    return sum(len(text.split()) for text in texts)
+def _split(texts: Sequence[str]) -> list[Words]:
+    return [words for text in texts if (words := text.split())]
