@@ -4,14 +4,16 @@ An encoder folder holds `encoder.json` (what it is), `tokenizer.json`, and `mode
 encoder, `model.safetensors` with one vector a token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import orjson
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError
@@ -22,7 +24,9 @@ TOKENIZER = "tokenizer.json"
 ONNX_MODEL = "model.onnx"
 STATIC_MODEL = "model.safetensors"
 EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
+FORMS = ("float32", "int8", "static")
 _BATCH = 32
+_STATIC_BATCH = 4_096  # texts whose tokens are held at a time
 _IDEOGRAPHS = 0x2E80  # the first code point of the East Asian blocks
 
 
@@ -31,8 +35,8 @@ class EncoderFacts:
     """What vectors depend on: encoders with equal facts give equal vectors for equal texts."""
 
     name: str
-    revision: str  # SHA-256 of the weights that it was made from
-    form: str  # "float32" or "int8" (ONNX), or "static"
+    revision: str  # SHA-256 of the weights, modules and tokenizer that it was made from
+    form: str  # one of FORMS: the first two are ONNX graphs
     dimension: int
     max_tokens: int
     query_prefix: str = ""
@@ -41,6 +45,17 @@ class EncoderFacts:
     def to_json(self) -> dict[str, object]:
         """Return the facts as plain data."""
         return asdict(self)
+
+
+def same_passage_vectors(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Tell from the facts of two encoders whether passages have equal vectors.
+
+    An encoder that serves as int8 encodes queries so; its passages are encoded by the model itself, as those
+    of float32. The prefix of queries does not matter either.
+    """
+    own = {"form", "query_prefix"}
+    same = one.keys() == other.keys() and all(one[key] == other[key] for key in one.keys() - own)
+    return same and (one["form"] == "static") == (other["form"] == "static")
 
 
 def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
@@ -65,7 +80,11 @@ def normalise(vectors: Vectors) -> Vectors:
 
 
 class OnnxEncoder:
-    """A transformer exported to ONNX: pooling and all else that the model does is in the graph."""
+    """A transformer exported to ONNX: pooling and all else that the model does is in the graph.
+
+    An int8 graph scales its activations by the whole batch, so that a text's vector would depend on its
+    neighbours; it is therefore run on one text at a time.
+    """
 
     def __init__(self, folder: Path, facts: EncoderFacts, threads: int = 1) -> None:
         """Load it.
@@ -76,6 +95,7 @@ class OnnxEncoder:
             threads: how many one call may use.
         """
         self.facts = facts
+        self._batch = 1 if facts.form == "int8" else _BATCH
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.enable_truncation(facts.max_tokens)
         options = onnxruntime.SessionOptions()
@@ -102,14 +122,14 @@ class OnnxEncoder:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         by_length = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
-        for start in range(0, len(texts), _BATCH):
-            batch = by_length[start : start + _BATCH]
+        for start in range(0, len(texts), self._batch):
+            batch = by_length[start : start + self._batch]
             vectors[batch] = self._run([tokens[i] for i in batch])
         return normalise(vectors)
 
     def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
-        """Run the graph on token ids, padded to the longest."""
-        ids = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
+        """Run the graph on token ids, padded to the longest; where the mask is 0, any id will do."""
+        ids = np.zeros((len(tokens), max(1, *map(len, tokens))), np.int64)
         mask = np.zeros_like(ids)
         for row, one in enumerate(tokens):
             ids[row, : len(one)] = one
@@ -125,12 +145,12 @@ class StaticEncoder:
         """Make one.
 
         Args:
-            tokenizer: adds no special tokens.
+            tokenizer: its special tokens are not used.
             embeddings: (tokens, D), weights of frequent tokens already in their lengths.
             facts: what it is.
         """
         self.facts = facts
-        self._tokenizer = tokenizer
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(facts.max_tokens)
         self._embeddings = embeddings
@@ -146,6 +166,13 @@ class StaticEncoder:
         """D."""
         return self.facts.dimension
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer, not truncating."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
+
     def encode_queries(self, texts: Sequence[str], /) -> Vectors:
         """Encode queries: (Q, D) float32 unit vectors."""
         return self._encode([self.facts.query_prefix + text for text in texts])
@@ -155,24 +182,39 @@ class StaticEncoder:
         return self._encode([self.facts.passage_prefix + text for text in texts])
 
     def save(self, folder: Path) -> None:
-        """Write an encoder folder, which is a model2vec model as well."""
+        """Write an encoder folder, which is a model2vec and a sentence-transformers model as well."""
         folder.mkdir(parents=True)
         save_file({EMBEDDINGS: self._embeddings}, folder / STATIC_MODEL)
         self._tokenizer.save(str(folder / TOKENIZER))
-        (folder / FACTS).write_bytes(orjson.dumps(self.facts.to_json(), option=orjson.OPT_INDENT_2))
         config = {"model_type": "model2vec", "normalize": True, "hidden_dim": self.dimension}
-        (folder / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+        modules = [
+            {"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"},
+            {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
+        ]
+        for name, content in {
+            FACTS: self.facts.to_json(),
+            "config.json": config,
+            "modules.json": modules,
+        }.items():
+            (folder / name).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        counts = np.array([len(one.ids) for one in encoded], np.int64)
-        ids = np.array([token for one in encoded for token in one.ids], np.int64)
-        sums = np.zeros((len(texts), self.dimension), np.float32)
-        filled = counts > 0
-        starts = (np.cumsum(counts) - counts)[filled]
-        if len(starts):
-            sums[filled] = np.add.reduceat(self._embeddings[ids], starts, axis=0)
-        return normalise(sums)
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for start in range(0, len(texts), _STATIC_BATCH):
+            batch = texts[start : start + _STATIC_BATCH]
+            vectors[start : start + len(batch)] = self._sums(batch)
+        return normalise(vectors)
+
+    def _sums(self, texts: Sequence[str]) -> Vectors:
+        """Add up the vectors of each text's tokens: a sparse matrix of counts times the embeddings."""
+        tokens = [
+            encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ]
+        ends = np.cumsum([0, *map(len, tokens)])
+        ids = np.fromiter(chain.from_iterable(tokens), np.int64, ends[-1])
+        shape = (len(texts), len(self._embeddings))
+        sums: Vectors = csr_array((np.ones(len(ids), np.float32), ids, ends), shape) @ self._embeddings
+        return sums
 
 
 def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
@@ -192,6 +234,11 @@ def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
         facts = EncoderFacts(**orjson.loads((folder / FACTS).read_bytes()))
     except (OSError, TypeError, orjson.JSONDecodeError) as error:
         raise IndexFormatError(f"{folder}: holds no encoder that can be read ({error})") from error
+    if facts.form not in FORMS:
+        raise IndexFormatError(f"{folder}: the form {facts.form!r} of its encoder is not known here")
+    for name in (TOKENIZER, STATIC_MODEL if facts.form == "static" else ONNX_MODEL):
+        if not (folder / name).is_file():
+            raise IndexFormatError(f"{folder}: its encoder lacks the file {name}. Build the index again")
     if facts.form == "static":
         return StaticEncoder.open(folder, facts)
     return OnnxEncoder(folder, facts, threads)
