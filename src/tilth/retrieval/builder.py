@@ -19,6 +19,7 @@ from tilth.errors import InputError
 from tilth.protocols import Encoder
 from tilth.retrieval.columns import Columns, ColumnsWriter
 from tilth.retrieval.dense import DenseSettings, build_dense
+from tilth.retrieval.encoder import same_passage_vectors
 from tilth.retrieval.generations import Generation, current_generation, new_generation, write_manifest
 from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
 from tilth.retrieval.passages import PassageCutter, PassageSettings
@@ -168,7 +169,7 @@ def _write_passages(
     dense = _write_dense(folder, sample, encoder, settings, progress)
     passages = {
         "letters_per_token": round(encoder.letters_per_token(sample), 2),
-        **asdict(settings.passages),
+        **asdict(cutter.settings),
         "reserved": encoder.reserved(),
         "count": len(rows),
         "encoded": writer.encoded,
@@ -181,7 +182,7 @@ def _write_passages(
 
 def _known_vectors(previous: Generation | None, encoder: BuildEncoder) -> VectorStore | None:
     """Return the vectors of the generation before, if its encoder would make the same ones."""
-    if previous is None or previous.manifest.get("encoder") != encoder.identity:
+    if previous is None or not same_passage_vectors(previous.manifest.get("encoder", {}), encoder.identity):
         return None
     hashes = np.load(previous.folder / "passage_hashes.npy")
     return VectorStore(hashes, np.load(previous.folder / "vectors.npy", mmap_mode="r"))

@@ -40,7 +40,7 @@ class PassageSettings:
             raise SettingError(f"passages is {self.passages}; a product needs at least 1")
         if not 16 <= self.head_tokens <= self.max_tokens:
             raise SettingError(
-                f"head_tokens is {self.head_tokens}; it must lie between 16 and max_tokens ({self.max_tokens})"
+                f"head_tokens is {self.head_tokens}; it must lie between 16 and max_tokens, {self.max_tokens}"
             )
 
     def within(self, tokens: int) -> "PassageSettings":
