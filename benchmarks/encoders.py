@@ -1,19 +1,21 @@
-"""The three forms of an encoder, float32, int8 and static: quality alone, and speed.
+"""The three forms of an encoder, float32, int8 and static: quality alone and fused, speed and size.
 
-    python benchmarks/encoders.py [--data ../shared/data/icecat] [--seed 0]
+    python benchmarks/encoders.py [--data ../shared/data/icecat] [--index DIR] [--seed 0]
 
-Encodes the head passage of every product as an index would, encodes the queries as a search would, and ranks
-by exact cosine. float32 and int8 share the vectors of passages, which the model makes before it is exported:
-int8 is how queries are encoded. Writes benchmarks/results/encoders.jsonl.
+Measures the forms in indexes of the defaults. float32 and int8 share one index but for its encoder: passages
+are encoded by the model itself, int8 is how queries are. Writes benchmarks/results/encoders.jsonl.
 """
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -22,138 +24,136 @@ from record import Figure, record
 from tilth.evaluation.experiment import evaluate
 from tilth.evaluation.measures import parse_measures
 from tilth.evaluation.report import evaluation_report
-from tilth.protocols import Encoder, Vectors
-from tilth.qrels import read_qrels
+from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.protocols import Encoder
+from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
-from tilth.readers.products import read_products
-from tilth.retrieval.encoder import FORMS, open_encoder
-from tilth.retrieval.encoder_build import ModelForBuild, build_encoder
-from tilth.retrieval.passages import PassageSettings
-from tilth.run import Run, make_run
+from tilth.retrieval.encoder import open_encoder
+from tilth.retrieval.encoder_build import build_encoder
+from tilth.retrieval.encoder_export import quantise
 
-DEPTH = 100
 MEASURES = parse_measures(["nDCG@10", "R@100"])
-SAMPLE = 512  # passages on which a served encoder's speed is measured
+SAMPLE = 1_024  # passages on which encoding with a transformer is timed
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = Path(os.environ.get("TILTH_DATA", "../shared/data")) / "icecat"
     parser.add_argument("--data", type=Path, default=data, help="folder with products, queries and qrels")
+    parser.add_argument("--index", type=Path, help="an index of these products; built if absent")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     queries = read_queries(arguments.data / "queries.tsv")
     qrels = read_qrels(arguments.data / "qrels.tsv")
-    runs, speeds = measure_forms(arguments.data / "products.jsonl.gz", queries)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        pipelines = open_forms(arguments.data / "products.jsonl.gz", arguments.index, Path(scratch))
+        for retriever in ("dense", "hybrid"):
+            figures += quality(pipelines, retriever, queries, qrels, arguments.seed)
+        for form, pipeline in pipelines.items():
+            figures += query_speed(form, pipeline.index.encoder, queries)
+            figures += [figure(form, "encoder", folder_size(encoder_folder(form, pipeline, scratch)), "MB")]
+            figures += [figure(form, "passage vector", 2 * pipeline.index.encoder.dimension, "bytes")]
+        figures += passage_speed(pipelines["float32"])
+    for each in figures:
+        print(" ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in each.values()))
+    record("encoders", [{"dataset": arguments.data.name, **each} for each in figures])
+
+
+def open_forms(catalogue: Path, given: Path | None, scratch: Path) -> dict[str, Pipeline]:
+    """Return an opened index for each form."""
+    plain = given or build(catalogue, scratch / "float32")
+    float32 = open_index(plain)
+    quantised = copytree(float32.index.folder / "encoder", scratch / "int8")
+    quantise(quantised)
+    return {
+        "float32": float32,
+        "int8": Pipeline(replace(float32.index, encoder=open_encoder(quantised))),
+        "static": open_index(build(catalogue, scratch / "static", "--form", "static")),
+    }
+
+
+def build(catalogue: Path, into: Path, *options: str) -> Path:
+    """Build an index as a user would."""
+    command = [sys.executable, "-m", "tilth.cli.main", "index", catalogue, "--into", into, *options]
+    subprocess.run(command, check=True)
+    return into
+
+
+def quality(
+    pipelines: dict[str, Pipeline], retriever: str, queries: list[Query], qrels: Qrels, seed: int
+) -> list[Figure]:
+    """Return the measures of each form, and the differences to float32 with 95% intervals."""
+    runs = {
+        form: pipeline.search(queries, DEPTH)
+        if retriever == "hybrid"
+        else pipeline.index.retrievers()[retriever].search(queries, DEPTH)
+        for form, pipeline in pipelines.items()
+    }
     report = evaluation_report(
-        evaluate(runs, qrels, queries=queries, measures=MEASURES, baseline="float32", seed=arguments.seed)
+        evaluate(runs, qrels, queries=queries, measures=MEASURES, baseline="float32", seed=seed)
     )
-    dataset = arguments.data.name
-    quality = [
-        {"dataset": dataset, "system": system, "metric": name, "value": value, "unit": ""}
-        for system, values in report["systems"].items()
+    values = [
+        {**figure(form, name, value, ""), "retriever": retriever}
+        for form, values in report["systems"].items()
         for name, value in values.items()
     ]
-    figures = [*quality, *differences(report, dataset), *({"dataset": dataset, **speed} for speed in speeds)]
-    for figure in figures:
-        print(f"{figure['system']:10}{figure['metric']:44}{figure['value']:12.4f} {figure['unit']}")
-    record("encoders", figures)
+    return values + [difference(each, retriever) for each in report["differences"]]
 
 
-def measure_forms(catalogue: Path, queries: Sequence[Query]) -> tuple[dict[str, Run], list[Figure]]:
-    """Return a run and the speeds of each form."""
-    runs: dict[str, Run] = {}
-    speeds: list[Figure] = []
-    ids, heads = head_passages(catalogue, build_encoder())
-    print(f"{len(heads):,} head passages", flush=True)
-    for form in FORMS:
-        model = build_encoder(form=form)
-        if form != "int8":
-            vectors, seconds = timed(lambda model=model: encode_by_length(model, heads))
-            speeds.append(figure(form, "passages encoded for the index", len(heads) / seconds, "1/s"))
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / form
-            model.save(folder)
-            speeds += served_speeds(form, folder, heads, queries)
-            encoded = open_encoder(folder).encode_queries([query.text for query in queries])
-        runs[form] = search(form, encoded, vectors, queries, ids)
-        print(f"{form} done", flush=True)
-    return runs, speeds
+def difference(found: dict[str, Any], retriever: str) -> Figure:
+    """Return a difference to float32 as a figure."""
+    interval = {key: found[key] for key in ("low", "high", "p")}
+    name = f"{found['measure']} - float32"
+    return {**figure(found["system"], name, found["difference"], ""), "retriever": retriever, **interval}
 
 
-def head_passages(catalogue: Path, model: ModelForBuild) -> tuple[list[str], list[str]]:
-    """Return product ids and their first passages: title, brand, type and leading attributes."""
-    products = list(read_products([catalogue]))
-    cuts = model.cutter(PassageSettings()).cut(products)
-    pairs = [
-        (product.id, cut.passages[0]) for product, cut in zip(products, cuts, strict=True) if cut.passages
-    ]
-    return [product_id for product_id, _ in pairs], [passage for _, passage in pairs]
-
-
-def encode_by_length(encoder: Encoder, texts: Sequence[str]) -> Vectors:
-    """Encode passages in the order of their lengths, as an index is built."""
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    vectors = np.empty((len(texts), encoder.dimension), np.float32)
-    vectors[order] = encoder.encode_passages([texts[place] for place in order])
-    return vectors
-
-
-def served_speeds(form: str, folder: Path, heads: Sequence[str], queries: Sequence[Query]) -> list[Figure]:
-    """Time the encoder as it serves: queries one by one on one thread, passages on all of them."""
-    encoder = open_encoder(folder)
+def query_speed(form: str, encoder: Encoder, queries: Sequence[Query]) -> list[Figure]:
+    """Time queries one by one, on one thread."""
     texts = [query.text for query in queries]
     encoder.encode_queries(texts)
-    times = sorted(timed(lambda text=text: encoder.encode_queries([text]))[1] for text in texts * 3)
-    sample = heads[:: max(1, len(heads) // SAMPLE)]
-    wide = open_encoder(folder, threads=os.cpu_count() or 1)
-    seconds = timed(lambda: wide.encode_passages(sample))[1]
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    return [
-        figure(form, "query p50", median(times) * 1e3, "ms"),
-        figure(form, "query p99", times[int(0.99 * len(times))] * 1e3, "ms"),
-        figure(form, "passages encoded by the served encoder", len(sample) / seconds, "1/s"),
-        figure(form, "size", size / 1e6, "MB"),
-    ]
+    times = [seconds(lambda text=text: encoder.encode_queries([text])) * 1e3 for text in texts * 3]
+    return [figure(form, f"query p{share}", float(np.percentile(times, share)), "ms") for share in (50, 99)]
 
 
-def search(name: str, encoded: Vectors, vectors: Vectors, queries: Sequence[Query], ids: list[str]) -> Run:
-    """Rank products by the exact cosine of their passages with the queries."""
-    cosines = encoded @ vectors.T
-    best = np.argpartition(-cosines, DEPTH, axis=1)[:, :DEPTH]
-    return make_run(
-        name,
-        {
-            query.query_id: {ids[row]: float(cosines[number, row]) for row in best[number]}
-            for number, query in enumerate(queries)
-        },
-    )
+def passage_speed(pipeline: Pipeline) -> list[Figure]:
+    """Time the encoding of passages for an index, in the order of their lengths as it is done there."""
+    index = pipeline.index
+    cuts = index.cutter().cut(list(index.columns.products()))
+    texts = [passage for cut in cuts for passage in cut.passages]
+    found = []
+    for form, step in (("float32", max(1, len(texts) // SAMPLE)), ("static", 1)):
+        sample = sorted(texts[::step], key=len)
+        model = build_encoder(form=form)
+        model.encode_passages(sample[:64])
+        rate = len(sample) / seconds(lambda model=model, sample=sample: model.encode_passages(sample))
+        found.append(figure(form, "passages encoded", rate, "1/s"))
+    return found
 
 
-def differences(report: dict[str, Any], dataset: str) -> list[Figure]:
-    """Return the differences to float32 with their intervals and p."""
-    return [
-        {
-            **figure(d["system"], f"{d['measure']} - float32", d["difference"], ""),
-            "dataset": dataset,
-            **{key: d[key] for key in ("low", "high", "p")},
-        }
-        for d in report["differences"]
-    ]
+def encoder_folder(form: str, pipeline: Pipeline, scratch: str) -> Path:
+    """Return the folder that a form serves from."""
+    return Path(scratch) / "int8" if form == "int8" else pipeline.index.folder / "encoder"
 
 
-def figure(system: str, metric: str, value: float, unit: str) -> Figure:
+def folder_size(folder: Path) -> float:
+    """Return the megabytes of a folder."""
+    return sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+
+
+def figure(form: str, metric: str, value: float, unit: str) -> Figure:
     """Return one figure."""
-    return {"system": system, "metric": metric, "value": value, "unit": unit}
+    return {"system": form, "metric": metric, "value": value, "unit": unit}
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """Return a call's result and the seconds that it took."""
+def seconds(call: Callable[[], object]) -> float:
+    """Return the seconds that a call took."""
     start = time.perf_counter()
-    return call(), time.perf_counter() - start
+    call()
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
