@@ -153,14 +153,15 @@ class Tilth:
 
     def build(self, corpus: Corpus, folder: Path) -> Path:
         """Write columns, lexical and dense index aside; the index that is searched holds the same."""
-        columns, lexical = ColumnsWriter(folder / "columns.arrow"), LexicalWriter(folder / "lexical")
         vocabulary = VocabularyCounter()
-        for row, product in enumerate(corpus.products):
-            columns.add(product)
-            lexical.add(row, product)
-            vocabulary.add(product)
-        columns.close()
-        lexical.close()
+        with (
+            ColumnsWriter(folder / "columns.arrow") as columns,
+            LexicalWriter(folder / "lexical") as lexical,
+        ):
+            for row, product in enumerate(corpus.products):
+                columns.add(product)
+                lexical.add(row, product)
+                vocabulary.add(product)
         vocabulary.write(folder / "vocabulary.txt")
         np.save(folder / "vectors.npy", halves := corpus.vectors.astype(np.float16))
         build_dense(halves, folder / "dense.faiss", corpus.vectors[:200])

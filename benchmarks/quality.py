@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from record import Figure, record
-
 from tilth.evaluation.experiment import evaluate
 from tilth.evaluation.measures import DEFAULT, judged_only
 from tilth.evaluation.report import evaluation_report

@@ -1,7 +1,5 @@
 """One suite over every retriever: order, limits, and queries of all shapes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,9 +92,15 @@ def test_whatever_is_typed(retriever: Retriever, text: str, k: int) -> None:
     check(retriever, [text], k)
 
 
+@pytest.fixture(scope="module")
+def one_product(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Pipeline:
+    folder = tmp_path_factory.mktemp("one") / "index"
+    build_index([Product(id="only", title="Spade")], folder, model, BuildSettings(), quiet, {})
+    return open_index(folder)
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_catalogue_of_one_product(name: str, tmp_path: Path, model: ModelForBuild) -> None:
-    build_index([Product(id="only", title="Spade")], tmp_path / "one", model, BuildSettings(), quiet, {})
-    one = make(open_index(tmp_path / "one"), name)
+def test_a_catalogue_of_one_product(name: str, one_product: Pipeline) -> None:
+    one = make(one_product, name)
     check(one, ["spade", "", "fork", "🍅"], 10, catalogue=1)
     assert one.search([Query("q", "spade")], 10)["q"][0].product_id == "only"

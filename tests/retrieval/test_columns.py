@@ -23,10 +23,9 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Columns:
     path = tmp_path_factory.mktemp("columns") / "columns.arrow"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BATCH", 2)
-        writer = ColumnsWriter(path)
-        for product in SHOP:
-            writer.add(product)
-        writer.close()
+        with ColumnsWriter(path) as writer:
+            for product in SHOP:
+                writer.add(product)
     return Columns(path)
 
 

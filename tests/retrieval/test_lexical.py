@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -30,10 +31,9 @@ SHOP = [
 
 
 def build(folder: Path, products: Sequence[Product]) -> LexicalIndex:
-    writer = LexicalWriter(folder / "lexical")
-    for row, product in enumerate(products):
-        writer.add(row, product)
-    writer.close()
+    with LexicalWriter(folder / "lexical") as writer:
+        for row, product in enumerate(products):
+            writer.add(row, product)
     return LexicalIndex(folder / "lexical")
 
 
@@ -141,3 +141,12 @@ def test_every_field_has_a_text() -> None:
     assert terms["identifiers"].split() == ["7", "4006381333931", "4006381333931"]
     assert terms["attributes"] == "inner width 4 lid"
     assert terms["text"].split() == ["t", "t", "b"]
+
+
+def test_a_writer_that_is_interrupted_leaves_no_thread_in_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), LexicalWriter(tmp_path / "lexical", threads=2) as writer:
+        for row in range(200):
+            writer.add(row, Product(id=f"p{row}", title=f"spade {row}"))
+        raise KeyboardInterrupt
+    rmtree(tmp_path / "lexical")  # raises if a thread still writes there
+    assert not (tmp_path / "lexical").exists()

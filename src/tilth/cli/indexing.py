@@ -72,7 +72,7 @@ def index(
 ) -> None:
     """Build an index from a catalogue, or a new generation of one."""
     settings = BuildSettings(
-        passages=PassageSettings(passages=passages, max_tokens=max_tokens),
+        passages=PassageSettings(passages, max_tokens, min(PassageSettings().head_tokens, max_tokens)),
         recall=recall,
         threads=os.cpu_count() or 1,
         seed=seed,

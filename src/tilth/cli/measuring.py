@@ -1,6 +1,6 @@
 """`tilth evaluate`, `tune`, `split` and `compare`: from an index or runs, with qrels, to numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from tilth.evaluation.experiment import evaluate as evaluate_runs
 from tilth.evaluation.measures import DEFAULT, judged_only, parse_measures
 from tilth.evaluation.report import comparison_report, evaluation_report
 from tilth.evaluation.selection import score_candidates
-from tilth.evaluation.splits import RERANKING, RETRIEVAL, queries_of, read_split, write_split
+from tilth.evaluation.splits import RERANKING, RETRIEVAL, folds, queries_of, read_split, write_split
 from tilth.evaluation.splits import split as split_queries
 from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.protocols import Retriever
@@ -151,14 +151,13 @@ def tune(
     texts, grades = read_queries(queries), read_qrels(qrels)
     parts = read_split(split_file) if split_file else split_queries(texts, RETRIEVAL, seed=seed)
     chosen_on = queries_of(parts, [part for part in dict.fromkeys(parts.values()) if part != "test"])
+    tested = queries_of(parts, ["test"])
     pipeline = open_index(index)
-    runs = {name: retriever.search(texts, DEPTH) for name, retriever in pipeline.index.retrievers().items()}
-    by_name = {str(fusion): fusion for fusion in (pipeline.fusion, *grid(len(runs)))}
+    lists = pipeline.candidates(_only(texts, chosen_on))
+    by_name = {str(fusion): fusion for fusion in (pipeline.fusion, *grid(len(lists)))}
     (by,) = parse_measures([measure])
-    name = score_candidates(_fused(runs, by_name), grades.only(chosen_on), by).select(chosen_on)
-    test = _test_report(
-        runs, by_name[name], pipeline.fusion, texts, grades, queries_of(parts, ["test"]), seed
-    )
+    name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)
+    test = _test_report(pipeline, by_name[name], _only(texts, tested), grades, seed)
     if apply:
         write_fusion(index, by_name[name])
     if as_json:
@@ -171,26 +170,27 @@ def tune(
     _print_evaluation({**test, "slices": {}})
 
 
+def _only(queries: list[Query], query_ids: Collection[str]) -> list[Query]:
+    wanted = set(query_ids)
+    return [query for query in queries if query.query_id in wanted]
+
+
 def _fused(runs: Mapping[str, Run], fusions: Mapping[str, Fusion]) -> Iterator[tuple[str, Run]]:
     for name, fusion in fusions.items():
-        yield name, fuse(list(runs.values()), fusion, 100)
+        yield name, fuse(list(runs.values()), fusion, DEPTH)
 
 
 def _test_report(
-    runs: Mapping[str, Run],
-    tuned: Fusion,
-    untuned: Fusion,
-    queries: list[Query],
-    qrels: Qrels,
-    test: tuple[str, ...],
-    seed: int,
+    pipeline: Pipeline, tuned: Fusion, queries: list[Query], qrels: Qrels, seed: int
 ) -> dict[str, Any]:
     """Measure the retrievers, the fusion in force and the chosen one on the test queries."""
-    lists = list(runs.values())
-    systems = {**runs, "hybrid": fuse(lists, untuned, 100), "tuned": fuse(lists, tuned, 100)}
-    on = [query for query in queries if query.query_id in set(test)]
-    evaluation = evaluate_runs(systems, qrels, queries=on, baseline="hybrid", seed=seed)
-    return evaluation_report(evaluation)
+    systems: dict[str, Retriever] = {
+        **pipeline.index.retrievers(),
+        "hybrid": pipeline,
+        "tuned": Pipeline(pipeline.index, tuned),
+    }
+    runs = {name: system.search(queries, DEPTH) for name, system in systems.items()}
+    return evaluation_report(evaluate_runs(runs, qrels, queries=queries, baseline="hybrid", seed=seed))
 
 
 def split(
@@ -199,11 +199,21 @@ def split(
     reranking: Annotated[
         bool, typer.Option("--reranking", help="70/30 (train, test) instead of 70/15/15.")
     ] = False,
+    k: Annotated[
+        int | None, typer.Option("--folds", help="So many parts of one size instead, named 1, 2 and so on.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Split queries at random: 70% train, 15% validation, 15% test."""
-    parts = split_queries(read_queries(queries), RERANKING if reranking else RETRIEVAL, seed=seed)
+    """Split queries at random: 70% train, 15% validation, 15% test; or into folds."""
+    if reranking and k is not None:
+        raise SettingError("--reranking and --folds exclude each other: a split is one or the other")
+    texts = read_queries(queries)
+    if k is None:
+        parts = split_queries(texts, RERANKING if reranking else RETRIEVAL, seed=seed)
+    else:
+        dealt = enumerate(folds(texts, k, seed=seed), start=1)
+        parts = {query_id: str(number) for number, fold in dealt for query_id in fold}
     write_split(parts, into)
     counts = {part: len(queries_of(parts, [part])) for part in dict.fromkeys(parts.values())}
     if as_json:

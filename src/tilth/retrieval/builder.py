@@ -121,19 +121,19 @@ def _write_products(
     products: Iterable[Product], folder: Path, settings: BuildSettings, progress: Progress
 ) -> int:
     """Write columns and the lexical index in one pass; return the number of products."""
-    columns = ColumnsWriter(folder / "columns.arrow")
-    lexical = LexicalWriter(folder / "lexical", memory=settings.memory, threads=settings.threads)
     vocabulary = VocabularyCounter()
     count = 0
-    for count, product in enumerate(products, start=1):
-        columns.add(product)
-        lexical.add(count - 1, product)
-        vocabulary.add(product)
-        if count % _CHUNK == 0:
-            progress("reading", count)
-    columns.close()
-    progress("reading", count, count)
-    lexical.close()
+    with (
+        ColumnsWriter(folder / "columns.arrow") as columns,
+        LexicalWriter(folder / "lexical", memory=settings.memory, threads=settings.threads) as lexical,
+    ):
+        for count, product in enumerate(products, start=1):
+            columns.add(product)
+            lexical.add(count - 1, product)
+            vocabulary.add(product)
+            if count % _CHUNK == 0:
+                progress("reading", count)
+        progress("reading", count, count)
     vocabulary.write(folder / "vocabulary.txt")
     return count
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ def _values(product: Product) -> tuple[object, ...]:
 
 
 class ColumnsWriter:
-    """Writes products, in row order, into a new Arrow file."""
+    """Writes products, in row order, into a new Arrow file, which is whole when its block ends."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pa.ipc.new_file(str(path), SCHEMA)
@@ -76,7 +77,10 @@ class ColumnsWriter:
             self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
             self._pending = []
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Write what is pending and the footer."""
         self._flush()
         self._writer.close()

@@ -34,6 +34,7 @@ DEFAULT_FUSION = Fusion("rrf", (1.0, 0.5))
 class Index:
     """Everything that answers queries, read-only and safe to share between threads."""
 
+    folder: Path  # of the generation
     manifest: dict[str, Any]
     columns: Columns
     lexical: LexicalIndex
@@ -64,6 +65,7 @@ class Index:
         lexical = LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"]))
         vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split()
         return cls(
+            folder,
             manifest,
             Columns(folder / "columns.arrow"),
             lexical,

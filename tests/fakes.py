@@ -1,0 +1,68 @@
+"""Stand-ins that behave like the real parts, without their weight."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import orjson
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tilth.protocols import Vectors
+from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
+from tilth.retrieval.passages import PassageCutter, PassageSettings
+
+_SIZE = 4_096
+
+
+def word_tokenizer() -> Tokenizer:
+    """A tokenizer whose tokens are words: each is found in a vocabulary of hashes."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+class WordEncoder:
+    """A build encoder that adds up one random direction a word; it counts what it encodes."""
+
+    dimension = 16
+
+    def __init__(self, name: str = "words") -> None:
+        self.name = name
+        self.encoded: list[str] = []
+
+    @property
+    def identity(self) -> dict[str, object]:
+        return {"name": self.name, "revision": "1", "form": "static", "dimension": 16}
+
+    def encode_queries(self, texts: Sequence[str], /) -> Vectors:
+        vectors = np.array([_sum(text) for text in texts], np.float32).reshape(-1, 16)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+    def encode_passages(self, texts: Sequence[str], /) -> Vectors:
+        self.encoded += texts
+        return self.encode_queries(texts)
+
+    def cutter(self, settings: PassageSettings) -> PassageCutter:
+        return PassageCutter(word_tokenizer(), settings, self.reserved())
+
+    def letters_per_token(self, texts: Sequence[str]) -> float:
+        return 4.0
+
+    def reserved(self) -> int:
+        return 0
+
+    def save(self, folder: Path) -> None:
+        facts = EncoderFacts(self.name, "1", "static", 16, 512)
+        StaticEncoder(word_tokenizer(), np.ones((_SIZE, 16), np.float32), facts).save(folder)
+        assert orjson.loads((folder / "encoder.json").read_bytes())["name"] == self.name
+
+
+def _sum(text: str) -> np.ndarray:
+    words = text.lower().split()
+    return sum((_direction(word) for word in words), np.zeros(16))
+
+
+def _direction(word: str) -> np.ndarray:
+    seed = int.from_bytes(blake2b(word.encode(), digest_size=4).digest())
+    return np.random.default_rng(seed).standard_normal(16)

@@ -1,0 +1,147 @@
+"""Building: what is reused, what an interruption leaves, what the manifest says."""
+
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes import WordEncoder
+from shop import SHOP, quiet
+from tilth.catalog import Price, Product
+from tilth.errors import IndexLockedError, InputError
+from tilth.pipeline import open_index
+from tilth.retrieval import dense
+from tilth.retrieval.builder import BuildSettings, build_index
+from tilth.retrieval.passages import PassageSettings
+
+
+def build(into: Path, products: list[Product] = SHOP, encoder: WordEncoder | None = None) -> WordEncoder:
+    encoder = encoder or WordEncoder()
+    build_index(products, into, encoder, BuildSettings(), quiet, {"files": ["shop.jsonl"]})
+    return encoder
+
+
+def test_the_manifest_says_what_the_index_is_made_of(tmp_path: Path) -> None:
+    build(tmp_path / "idx")
+    manifest = open_index(tmp_path / "idx").index.manifest
+    assert manifest["catalogue"] == {"files": ["shop.jsonl"], "products": len(SHOP)}
+    assert manifest["encoder"]["name"] == "words"
+    assert manifest["dense"]["kind"] == "flat"
+    assert manifest["lexical"]["boosts"]["text"] == 1.0
+    assert manifest["passages"]["passages"] == PassageSettings().passages
+    vectors = np.load(open_index(tmp_path / "idx").index.folder / "vectors.npy")
+    assert manifest["passages"]["count"] == len(vectors)
+    assert {"columns.arrow", "dense.faiss", "encoder/encoder.json", "vectors.npy"} <= set(manifest["files"])
+
+
+def test_an_unchanged_catalogue_encodes_nothing(tmp_path: Path) -> None:
+    first = build(tmp_path)
+    assert build(tmp_path).encoded == []
+    manifest = open_index(tmp_path).index.manifest
+    assert manifest["passages"]["reused"] == manifest["passages"]["count"] >= len(set(first.encoded))
+
+
+def test_a_changed_price_encodes_nothing_and_a_changed_title_one_product(tmp_path: Path) -> None:
+    build(tmp_path)
+    dearer = [dataclasses.replace(product, price=Price(99.0, "EUR")) for product in SHOP]
+    assert build(tmp_path, dearer).encoded == []
+    renamed = [dataclasses.replace(SHOP[0], title="Alpaca manure"), *SHOP[1:]]
+    encoded = build(tmp_path, renamed).encoded
+    assert encoded
+    assert all(text.startswith("Alpaca manure") for text in encoded)
+
+
+def test_another_encoder_reuses_nothing(tmp_path: Path) -> None:
+    first = build(tmp_path)
+    assert sorted(build(tmp_path, encoder=WordEncoder("others")).encoded) == sorted(first.encoded)
+
+
+def test_reused_vectors_are_those_of_a_fresh_build(tmp_path: Path) -> None:
+    build(tmp_path / "a")
+    build(tmp_path / "a", [*SHOP[3:], *SHOP[:3]])
+    build(tmp_path / "b", [*SHOP[3:], *SHOP[:3]])
+    vectors = [np.load(open_index(tmp_path / name).index.folder / "vectors.npy") for name in "ab"]
+    np.testing.assert_array_equal(*vectors)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, InputError])
+def test_an_interrupted_reading_leaves_the_old_index(tmp_path: Path, error: type[BaseException]) -> None:
+    build(tmp_path)
+
+    def broken() -> Iterator[Product]:
+        yield SHOP[0]
+        raise error("half-way")
+
+    with pytest.raises(error):
+        build_index(broken(), tmp_path, WordEncoder(), BuildSettings(), quiet, {})
+    assert len(open_index(tmp_path).index) == len(SHOP)
+    assert [entry.name for entry in (tmp_path / "generations").iterdir()] == ["1"]
+
+
+def test_an_interrupted_encoding_leaves_the_old_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path)
+    encoder = WordEncoder("others")
+    monkeypatch.setattr(encoder, "encode_passages", lambda texts: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, encoder=encoder)
+    assert open_index(tmp_path).index.manifest["encoder"]["name"] == "words"
+    assert [entry.name for entry in (tmp_path / "generations").iterdir()] == ["1"]
+
+
+def test_no_products_are_an_error_and_no_index(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no usable product"):
+        build(tmp_path, [])
+    assert not (tmp_path / "current").exists()
+
+
+def _slow_build(into: Path) -> None:
+    def slowly() -> Iterator[Product]:
+        yield SHOP[0]
+        into.joinpath("lock").with_name("started.part").touch()
+        time.sleep(30)
+
+    build_index(slowly(), into, WordEncoder(), BuildSettings(), quiet, {})
+
+
+def test_of_two_processes_one_builds_and_the_other_is_told(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_slow_build, args=(tmp_path,))
+    process.start()
+    try:
+        while not (tmp_path / "started.part").exists():
+            assert process.is_alive()
+            time.sleep(0.01)
+        with pytest.raises(IndexLockedError, match="another process"):
+            build(tmp_path)
+    finally:
+        process.kill()
+        process.join()
+    build(tmp_path)  # the killed builder's lock and left-overs are gone
+    assert [entry.name for entry in (tmp_path / "generations").iterdir()] == ["1"]
+
+
+def test_above_the_limit_an_inverted_file_is_built_and_its_recall_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "FLAT_BELOW", 1)
+    products = [Product(id=f"p{n}", title=f"spade {n} steel {n % 7}") for n in range(400)]
+    build(tmp_path, products)
+    index = open_index(tmp_path).index
+    assert index.manifest["dense"]["kind"] == "ivf"
+    assert index.manifest["dense"]["recall"] >= 0.95
+
+
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
+    seen: dict[str, tuple[int, int | None]] = {}
+
+    def progress(stage: str, done: int, total: int | None = None, /) -> None:
+        assert done >= seen.get(stage, (0, None))[0]
+        seen[stage] = (done, total)
+
+    build_index(SHOP, tmp_path, WordEncoder(), BuildSettings(), progress, {})
+    assert seen["reading"] == seen["encoding"] == (len(SHOP), len(SHOP))
