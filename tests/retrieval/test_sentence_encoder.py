@@ -127,11 +127,15 @@ def test_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, na
     assert native_bfloat16() == native
 
 
-@pytest.mark.parametrize(("native", "kind"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_passages_alone_are_encoded_in_bfloat16(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, kind: torch.dtype
+@pytest.mark.parametrize(
+    ("native", "seconds", "kind"),
+    [(True, 0.5, torch.bfloat16), (True, 0.9, torch.float32), (False, 0.5, torch.float32)],
+)
+def test_passages_alone_are_encoded_in_bfloat16_where_it_is_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, seconds: float, kind: torch.dtype
 ) -> None:
     monkeypatch.setattr(sentence_encoder, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(sentence_encoder, "_seconds", lambda m: seconds if m.dtype == torch.bfloat16 else 1.0)
     encoder = load_model(str(tiny_bert(tmp_path)))
     assert encoder._passage_model.dtype == kind
     assert encoder.model.dtype == torch.float32
@@ -143,3 +147,10 @@ def test_letters_a_token_tell_what_the_encoder_knows(model: ModelForBuild) -> No
     assert letters_per_token(model.tokenizer, ["чем подкормить томаты"]) < 1.5
     assert letters_per_token(model.tokenizer, ["HR1044X"]) < 2
     assert letters_per_token(model.tokenizer, [""]) == 0
+
+
+def test_many_passages_at_a_time_have_the_vectors_of_one(model: ModelForBuild) -> None:
+    texts = [f"manure {'for roses ' * (n % 5)}{n} kg" for n in range(50)]
+    together = model.encode_passages(texts)
+    alone = np.concatenate([model.encode_passages([text]) for text in texts])
+    assert (together * alone).sum(axis=1).min() > 0.999

@@ -86,7 +86,7 @@ def index(
         source: dict[str, object] = {"files": [str(path) for path in catalogue]}
         manifest = build_index(products, into, model, settings, bars, source)
     if as_json:
-        print_json({"index": str(into), **asdict(summary), **_facts(manifest)})
+        print_json({"index": str(into), **summary.to_json(), **_facts(manifest)})
     else:
         _print_summary(into, summary, manifest)
 
@@ -107,7 +107,7 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any]) -> None:
     passages = manifest["passages"]
-    OUT.print(f"{into}: {summary.kept:,} products kept, {summary.rejected:,} rejected")
+    OUT.print(f"{into}: {summary.kept:,} products kept, {summary.rejected:,} rejected", soft_wrap=True)
     OUT.print(
         f"{passages['count']:,} passages ({passages['encoded']:,} encoded, {passages['reused']:,} reused); "
         f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"

@@ -41,9 +41,10 @@ def reporting_errors() -> Iterator[None]:
     except TilthError as error:
         ERR.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         raise SystemExit(EXIT_ERROR) from error
-    except KeyboardInterrupt as error:
-        ERR.print("interrupted; nothing was left half-written")
-        raise SystemExit(EXIT_INTERRUPTED) from error
+    except SystemExit as end:  # typer has made one of Ctrl-C
+        if end.code == EXIT_INTERRUPTED:
+            ERR.print("interrupted; nothing was left half-written")
+        raise
     except BrokenPipeError as error:  # the reader, `head` for one, has seen enough
         sys.stderr.close()
         raise SystemExit(0) from error
@@ -74,6 +75,7 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int | None = None) -> None:
         """Show that `done` of `total` items of a stage are done; None: the total is not known yet."""
+        self._progress.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
@@ -94,5 +96,9 @@ def progress_bars() -> Iterator[Bars]:
         RateColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
-    with Progress(*columns, console=ERR) as progress:
+    progress = Progress(*columns, console=ERR)
+    try:
         yield Bars(progress)
+    finally:
+        if progress.tasks:  # an error before any progress is printed without an empty line above it
+            progress.stop()

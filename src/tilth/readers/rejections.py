@@ -52,6 +52,15 @@ class Summary:
     )  # rejections by fixed phrase, adding up to rejected
     warnings: Counter[str] = field(default_factory=Counter)  # values left out of products that were kept
 
+    def to_json(self) -> dict[str, object]:
+        """Return the counts as plain data, the most frequent reasons first."""
+        return {
+            "kept": self.kept,
+            "rejected": self.rejected,
+            "reasons": dict(self.reasons.most_common()),
+            "warnings": dict(self.warnings.most_common()),
+        }
+
 
 def shown(value: object) -> str:
     """Return a value as text of at most 80 characters that any encoder accepts, for `Rejection.value`."""

@@ -6,6 +6,7 @@
 {"brand": "Terra", "availability": "in_stock"}    all of them
 """
 
+import sys
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tilth.errors import InputError, shorten
+from tilth.errors import InputError
 from tilth.protocols import Rows
 from tilth.retrieval.columns import FILTERABLE
 
 Filters = Mapping[str, object]
+_LARGEST = sys.float_info.max
 _BOUNDS = {
     "gt": pc.greater,
     "gte": pc.greater_equal,
@@ -52,6 +54,8 @@ def _mask(table: pa.Table, field: str, condition: object) -> pa.ChunkedArray:
     if field not in FILTERABLE:
         raise InputError(f"no field to filter by; there are {', '.join(FILTERABLE)}", field=field)
     column = table[field]
+    if pa.types.is_integer(column.type):  # so that a bound may be a fraction
+        column = pc.cast(column, pa.float64(), safe=False)
     if isinstance(condition, Mapping):
         return _range_mask(column, field, condition)
     values = list(condition) if isinstance(condition, list | tuple) else [condition]
@@ -72,11 +76,12 @@ def _range_mask(column: pa.ChunkedArray, field: str, bounds: Mapping[str, object
 
 def _values(kind: pa.DataType, field: str, values: list[Any]) -> pa.Array:
     """Convert the values of a condition to a column's type; a text is never taken for a number."""
-    wanted = str if pa.types.is_string(kind) else (int, float)
+    text = pa.types.is_string(kind)
     for value in values:
-        if not isinstance(value, wanted) or isinstance(value, bool) or value != value:
-            raise InputError(f"needs values of type {kind}", field=field, value=value)
-    try:
-        return pa.array(values, type=kind)
-    except (pa.ArrowInvalid, OverflowError) as error:
-        raise InputError(f"needs values of type {kind}", field=field, value=shorten(values)) from error
+        if not (isinstance(value, str) if text else _is_number(value)):
+            raise InputError(f"needs {'text' if text else 'a finite number'}", field=field, value=value)
+    return pa.array(values if text else map(float, values), type=kind)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

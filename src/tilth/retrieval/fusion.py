@@ -76,18 +76,20 @@ class Fusion:
         return {"method": self.method, "weights": list(self.weights), "rrf_k": self.rrf_k}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> "Fusion":
+    def from_dict(cls, data: object) -> "Fusion":
         """Make a fusion from plain data.
 
         Args:
-            data: the keys `method`, `weights` and `rrf_k`; one that is missing has its default.
+            data: a mapping with the keys `method`, `weights` and `rrf_k`; a missing one has its default.
 
         Returns:
             The fusion.
 
         Raises:
-            SettingError: a key is unknown, or a value is of the wrong type or out of its range.
+            SettingError: it is no mapping, a key is unknown, or a value is of the wrong type or out of range.
         """
+        if not isinstance(data, Mapping):
+            raise SettingError(f"a fusion is an object with method, weights and rrf_k, not {shorten(data)}")
         unknown = sorted(set(data) - {"method", "weights", "rrf_k"})
         if unknown:
             raise SettingError(f"fusion has no setting {unknown[0]!r}: method, weights and rrf_k exist")
@@ -95,7 +97,7 @@ class Fusion:
         if not isinstance(weights, list | tuple):
             raise SettingError(f"fusion weights must be a list of numbers, not {shorten(weights)}")
         # The constructor checks method and rrf_k, whatever their type.
-        return cls(data.get("method", "rrf"), tuple(weights), data.get("rrf_k", RRF_K))  # type: ignore[arg-type]
+        return cls(data.get("method", "rrf"), tuple(weights), data.get("rrf_k", RRF_K))
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from tokenizers import Tokenizer
 
-from tilth.errors import IndexFormatError
+from tilth.errors import IndexFormatError, SettingError
 from tilth.files import replacing
 from tilth.protocols import Encoder, Retriever, Rows
 from tilth.retrieval.columns import Columns
@@ -139,7 +139,7 @@ def read_fusion(path: Path) -> Fusion:
         return DEFAULT_FUSION
     try:
         return Fusion.from_dict(orjson.loads(file.read_bytes()))
-    except (ValueError, KeyError, TypeError) as error:
+    except (orjson.JSONDecodeError, SettingError) as error:
         raise IndexFormatError(f"{file}: is damaged ({error}). Remove it or tune again") from error
 
 

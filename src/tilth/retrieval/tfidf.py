@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tilth.protocols import Rows
 from tilth.query import Query
@@ -32,6 +31,8 @@ class TfidfRetriever:
             rows: (N,) the row of the product that each passage belongs to, ascending.
             ids: names of rows.
         """
+        from sklearn.feature_extraction.text import TfidfVectorizer  # a second, which no search needs
+
         self._vectorizer = TfidfVectorizer(analyzer=analyze, sublinear_tf=True, dtype=np.float32)
         self._rows, self._ids = rows, ids
         self._by_term = self._vectorizer.fit_transform(passages).T.tocsr()  # (terms, N)

@@ -1,0 +1,334 @@
+"""The commands as a person or a program calls them: output, JSON, exit codes, errors."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fakes import WordEncoder
+from tilth.cli import indexing
+from tilth.cli.main import main
+from tilth.run import read_run
+
+
+@dataclass
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.out)
+
+
+Tilth = Callable[..., Outcome]
+
+
+@pytest.fixture
+def tilth(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tilth:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["tilth", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build with a light encoder: what is tested here is the command, not the model."""
+    monkeypatch.setattr(indexing, "build_encoder", lambda *_, **__: WordEncoder())
+
+
+@pytest.fixture
+def shop(tmp_path: Path, tilth: Tilth) -> Path:
+    assert tilth("sample", tmp_path / "shop", "--products", 600).code == 0
+    return tmp_path / "shop"
+
+
+@pytest.fixture
+def index(shop: Path, tilth: Tilth, words: None) -> Path:
+    assert tilth("index", shop / "products.jsonl", "--into", shop.parent / "idx").code == 0
+    return shop.parent / "idx"
+
+
+def labels(index: Path) -> tuple[object, ...]:
+    shop = index.parent / "shop"
+    return "--queries", shop / "queries.tsv", "--qrels", shop / "qrels.tsv"
+
+
+def test_the_version(tilth: Tilth) -> None:
+    assert tilth("--version").out.startswith("tilth 0.")
+
+
+def test_a_wrong_option_is_wrong_usage(tilth: Tilth) -> None:
+    outcome = tilth("search", "idx", "roses", "--colour")
+    assert outcome.code == 2
+    assert "No such option" in outcome.err
+
+
+# sample
+
+
+def test_sample_writes_a_shop(tilth: Tilth, tmp_path: Path) -> None:
+    outcome = tilth("sample", tmp_path / "shop", "--products", 500, "--language", "both", "--json")
+    assert outcome.json["products"] == 500
+    names = {path.name for path in (tmp_path / "shop").iterdir()}
+    assert names == {"products.jsonl", "queries.tsv", "qrels.tsv"}
+    assert len((tmp_path / "shop" / "products.jsonl").read_text("utf-8").splitlines()) == 500
+
+
+@pytest.mark.parametrize("arguments", [("--language", "fr"), ("--products", 0), ("--products", 10**8)])
+def test_sample_refuses_what_it_cannot_write(tilth: Tilth, tmp_path: Path, arguments: tuple) -> None:
+    outcome = tilth("sample", tmp_path / "shop", *arguments)
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: ")
+    assert str(arguments[1]) in outcome.err.replace(",", "")
+
+
+# index
+
+
+def test_index_counts_what_it_kept_and_rejected(tilth: Tilth, words: None, tmp_path: Path) -> None:
+    rows = ['{"id": "1", "title": "Spade"}', '{"id": "2"}', '{"id": "1", "title": "Again"}', "{"]
+    (tmp_path / "shop.jsonl").write_text("\n".join(rows))
+    outcome = tilth("index", tmp_path / "shop.jsonl", "--into", tmp_path / "idx", "--json")
+    assert (outcome.json["kept"], outcome.json["rejected"]) == (1, 3)
+    assert outcome.json["reasons"] == {"no title": 1, "duplicate id": 1, "invalid JSON": 1}
+    lines = (tmp_path / "idx" / "rejected.jsonl").read_text().splitlines()
+    assert [orjson.loads(line)["line"] for line in lines] == [2, 3, 4]
+
+
+def test_index_says_in_words_what_it_rejected(tilth: Tilth, words: None, tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text("id,title,price\n1,Spade,5 EUR\n2,Fork,-5 EUR\n")
+    outcome = tilth("index", tmp_path / "shop.csv", "--into", tmp_path / "idx")
+    assert "1 products kept, 1 rejected" in outcome.out
+    assert "rejected: 1 x broken price" in outcome.err
+    assert "rejected.jsonl" in outcome.err
+
+
+def test_index_maps_columns(tilth: Tilth, words: None, tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text("nr;bezeichnung\n1;Spaten\n")
+    into = ("--into", tmp_path / "idx")
+    maps = ("--map", "id=nr", "--map", "title=bezeichnung")
+    assert tilth("index", tmp_path / "shop.csv", *into, *maps).code == 0
+    found = tilth("search", tmp_path / "idx", "spaten", "--json").json["hits"]
+    assert [(hit["product_id"], hit["title"]) for hit in found] == [("1", "Spaten")]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", (), "shop.jsonl: the file is empty"),
+        ('{"id": "1"}', (), "shop.jsonl: no column for the title"),
+        ('{"id": "1", "title": " "}', (), "no usable product"),
+        ('{"id": "1"}', ("--strict",), "shop.jsonl:1, field 'title': no title"),
+        ('{"id": "1", "title": "a"}', ("--map", "title"), "field '--map': is not of the form FIELD=COLUMN"),
+        ('{"id": "1", "title": "a"}', ("--passages", 0), "passages is 0"),
+        ('{"id": "1", "title": "a"}', ("--max-tokens", 5), "must lie between 16 and max_tokens, 5"),
+        ('{"id": "1", "title": "a"}', ("--recall", 2), "recall is 2"),
+    ],
+)
+def test_index_refuses_with_a_reason_and_leaves_nothing(
+    tilth: Tilth, words: None, tmp_path: Path, content: str, options: tuple, message: str
+) -> None:
+    (tmp_path / "shop.jsonl").write_text(content)
+    outcome = tilth("index", tmp_path / "shop.jsonl", "--into", tmp_path / "idx", *options)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert not (tmp_path / "idx" / "current").exists()
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".building-*"))
+
+
+def test_index_touches_no_folder_that_holds_something_else(tilth: Tilth, words: None, shop: Path) -> None:
+    before = sorted(path.name for path in shop.iterdir())
+    outcome = tilth("index", shop / "products.jsonl", "--into", shop)
+    assert outcome.code == 1
+    assert "is not an index folder: it holds products.jsonl" in outcome.err
+    assert sorted(path.name for path in shop.iterdir()) == before
+
+
+def test_an_interrupted_build_says_so_and_leaves_the_index(
+    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejected = (index / "rejected.jsonl").read_bytes()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WordEncoder, "save", interrupted)
+    outcome = tilth("index", index.parent / "shop" / "products.jsonl", "--into", index)
+    assert outcome.code == 130
+    assert "nothing was left half-written" in outcome.err
+    assert [path.name for path in (index / "generations").iterdir()] == ["1"]
+    assert (index / "rejected.jsonl").read_bytes() == rejected
+    assert tilth("search", index, "manure").code == 0
+
+
+# search
+
+
+def test_search_prints_titles_prices_and_time(tilth: Tilth, index: Path) -> None:
+    outcome = tilth("search", index, "cow manure", "-k", 3)
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "EUR" in outcome.out
+    assert "3 of 600 products in " in outcome.out
+    assert "lexical #" not in outcome.out
+    assert "lexical #1" in tilth("search", index, "cow manure", "-k", 3, "--explain").out
+
+
+def test_search_as_json_says_why(tilth: Tilth, index: Path) -> None:
+    answer = tilth("search", index, "cow manure 20 kg", "-k", 10, "--json").json
+    assert answer["query"] == answer["read_as"] == "cow manure 20 kg"
+    assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 11))
+    first = answer["hits"][0]
+    assert {"product_id", "title", "price", "score", "explanation"} <= first.keys()
+    assert first["explanation"]["places"]["lexical"]["rank"] >= 1
+    assert "20kg" in first["explanation"]["matched"]
+    assert {"lexical", "encode", "dense", "fuse"} <= answer["milliseconds"].keys()
+
+
+def test_search_takes_filters(tilth: Tilth, index: Path) -> None:
+    filters = '{"price": {"lte": 10}, "availability": "in_stock"}'
+    hits = tilth("search", index, "manure", "--filters", filters, "--json").json["hits"]
+    assert hits
+    assert all(hit["availability"] == "in_stock" for hit in hits)
+    assert all(float(hit["price"].split()[0]) <= 10 for hit in hits)
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"colour": 1}', "no field to filter by")],
+)
+def test_search_names_a_wrong_filter(tilth: Tilth, index: Path, filters: str, message: str) -> None:
+    outcome = tilth("search", index, "manure", "--filters", filters)
+    assert outcome.code == 1
+    assert message in outcome.err
+
+
+def test_search_reads_queries_from_the_standard_input(
+    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "typed").write_text("cow manure\nhose\n")
+    with (tmp_path / "typed").open() as typed:
+        monkeypatch.setattr(sys, "stdin", typed)
+        lines = tilth("search", index, "--json", "-k", 2).out.splitlines()
+    assert [orjson.loads(line)["query"] for line in lines] == ["cow manure", "hose"]
+
+
+def test_search_asks_at_a_terminal_until_an_empty_line(
+    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["cow manure", "zzzzqqqq", ""])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    outcome = tilth("search", index, "-k", 1)
+    assert outcome.out.count("600 products in") == 2
+
+
+def test_search_without_an_index_names_the_command(tilth: Tilth, tmp_path: Path) -> None:
+    outcome = tilth("search", tmp_path / "nowhere", "roses")
+    assert outcome.code == 1
+    assert "no index there. Build one: tilth index CATALOGUE --into" in outcome.err
+
+
+# evaluate, tune, split, compare
+
+
+def test_evaluate_measures_every_system(tilth: Tilth, index: Path) -> None:
+    report = tilth("evaluate", index, *labels(index), "--json").json
+    assert list(report["systems"]) == ["tfidf", "lexical", "dense", "hybrid"]
+    assert report["measures"] == [
+        "nDCG@10", "R@100", "RR@10", "P@5", "Judged@10", "nDCG(judged_only=True)@10",
+    ]  # fmt: skip
+    assert report["systems"]["lexical"]["nDCG@10"] > 0.5
+    assert {d["baseline"] for d in report["differences"]} == {"lexical"}
+    assert "per_query" not in report
+
+
+def test_evaluate_prints_a_table_of_eighty_columns(tilth: Tilth, index: Path) -> None:
+    outcome = tilth("evaluate", index, *labels(index), "--systems", "lexical,dense")
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "nDCG@10 minus lexical's" in outcome.out
+    assert "misspelt (" in outcome.out
+
+
+def test_evaluate_saves_runs_that_compare_reads(tilth: Tilth, index: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    options = ("--systems", "lexical,hybrid", "--save-runs", runs, "--json", "--per-query", "-k", 50)
+    report = tilth("evaluate", index, *labels(index), *options).json
+    assert sorted(path.name for path in runs.iterdir()) == ["hybrid.trec", "lexical.trec"]
+    assert max(len(hits) for hits in read_run(runs / "lexical.trec").hits.values()) == 50
+    compared = tilth("compare", runs / "lexical.trec", runs / "hybrid.trec", *labels(index), "--json").json
+    assert compared["system"]["nDCG@10"] == pytest.approx(report["systems"]["hybrid"]["nDCG@10"])
+    per_query = {name: report["per_query"][name]["nDCG@10"] for name in ("lexical", "hybrid")}
+    for change in compared["won"]:
+        query = change["query_id"]
+        assert change["difference"] == pytest.approx(per_query["hybrid"][query] - per_query["lexical"][query])
+    shown = tilth("compare", runs / "lexical.trec", runs / "hybrid.trec", *labels(index), "--most", 2)
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "won most in nDCG@10" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--systems", "magic"), "no system 'magic'; there are tfidf, lexical, dense, hybrid"),
+        (("--measures", "nDCG@ten"), "measure 'nDCG@ten': not a known measure"),
+        (("--queries", "nowhere.tsv"), "nowhere.tsv"),
+    ],
+)
+def test_evaluate_names_what_is_wrong(tilth: Tilth, index: Path, options: tuple, message: str) -> None:
+    outcome = tilth("evaluate", index, *labels(index), *options)
+    assert outcome.code == 1
+    assert message in outcome.err
+
+
+def test_split_and_tune_choose_on_one_part_and_report_on_another(
+    tilth: Tilth, index: Path, tmp_path: Path
+) -> None:
+    queries = ("--queries", index.parent / "shop" / "queries.tsv")
+    counts = tilth("split", *queries, "--into", tmp_path / "split.tsv", "--json").json["queries"]
+    assert set(counts) == {"train", "validation", "test"}
+    tuned = tilth("tune", index, *labels(index), "--split", tmp_path / "split.tsv", "--json").json
+    assert tuned["queries"] == counts["train"] + counts["validation"]
+    measured = tuned["test"]["queries"] + tuned["test"]["queries_unjudged"]
+    assert measured == counts["test"]
+    assert tuned["applied"] is False
+    assert not (index / "fusion.json").exists()
+
+
+def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Tilth, index: Path) -> None:
+    tuned = tilth("tune", index, *labels(index), "--apply", "--json").json
+    assert orjson.loads((index / "fusion.json").read_bytes()) == tuned["fusion"]
+    evaluated = tilth("evaluate", index, *labels(index), "--systems", "lexical,hybrid", "--json").json
+    again = tilth("tune", index, *labels(index), "--json").json
+    assert again["test"]["systems"]["hybrid"] == pytest.approx(again["test"]["systems"]["tuned"])
+    assert evaluated["systems"]["hybrid"]["nDCG@10"] > 0
+    assert "chosen on " in tilth("tune", index, *labels(index)).out
+
+
+def test_split_for_the_reranker_and_into_folds(tilth: Tilth, shop: Path, tmp_path: Path) -> None:
+    options = ("--queries", shop / "queries.tsv", "--into", tmp_path / "split.tsv")
+    assert set(tilth("split", *options, "--reranking", "--json").json["queries"]) == {"train", "test"}
+    counts = tilth("split", *options, "--folds", 5, "--json").json["queries"]
+    assert set(counts) == {"1", "2", "3", "4", "5"}
+    assert max(counts.values()) - min(counts.values()) <= 2
+    refused = tilth("split", *options, "--folds", 5, "--reranking")
+    assert refused.code == 1
+    assert "exclude each other" in refused.err

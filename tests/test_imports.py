@@ -1,0 +1,58 @@
+"""What a process loads: searching needs neither torch nor transformers, importing needs next to nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "transformers", "sentence_transformers", "onnx", "model2vec", "sklearn"}
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that a fresh process has loaded after running some code."""
+    report = "import sys; print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    modules = loaded("import tilth")
+    assert not modules & {*HEAVY, "numpy", "pyarrow", "faiss", "tantivy", "onnxruntime"}
+
+
+def test_searching_loads_no_torch(shop_index: Path) -> None:
+    code = f"""
+import tilth
+hits = tilth.open_index({str(shop_index)!r}).search(["cow manure 20 kg"], 3)["1"]
+assert hits[0].product_id == "m1", hits
+"""
+    assert loaded(code) & HEAVY == set()
+
+
+def test_the_command_that_searches_loads_no_torch(shop_index: Path) -> None:
+    code = f"""
+import sys
+sys.argv = ["tilth", "search", {str(shop_index)!r}, "cow manure", "--json"]
+from tilth.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+    assert loaded(code) & HEAVY == set()
+
+
+def test_the_root_exports_its_names() -> None:
+    import tilth
+
+    assert {"Product", "open_index", "read_qrels", "read_queries", "Run"} <= set(tilth.__all__)
+    assert all(getattr(tilth, name) is not None for name in tilth.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import tilth
+
+    with pytest.raises(AttributeError, match="no attribute 'open_shop'"):
+        _ = tilth.open_shop
