@@ -1,6 +1,5 @@
 """What many tests share: one small shop, indexed once with the packaged encoder."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,3 @@ def shop_index(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -
 def pipeline(shop_index: Path) -> Pipeline:
     """The opened index of `SHOP`."""
     return open_index(shop_index)
-
-
-@pytest.fixture(scope="session")
-def icecat() -> Path:
-    """The folder of the real catalogue; tests that need it are skipped where it is not."""
-    folder = Path(os.environ.get("TILTH_DATA", "../shared/data")) / "icecat"
-    if not folder.is_dir():
-        pytest.skip(f"no catalogue at {folder}: set TILTH_DATA to the folder that holds icecat/")
-    return folder
