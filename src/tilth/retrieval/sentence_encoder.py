@@ -41,7 +41,7 @@ _PATIENCE = 10  # seconds for the model hub to answer
 
 
 def native_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16 matrices natively, so that it may be faster so."""
+    """Tell whether this processor multiplies bfloat16 matrices natively, which may be faster than float32."""
     import torch
 
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
