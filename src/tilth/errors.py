@@ -5,7 +5,8 @@ TilthError
 ├── SettingError        a setting or argument is out of its range
 ├── MissingExtraError   a part that is not installed: names the pip command
 ├── IndexFormatError    the index folder is damaged, foreign, of another version, or not there
-└── IndexLockedError    another process is building into the same folder
+├── IndexLockedError    another process is building into the same folder
+└── StoreError          the store of products is damaged, of a newer version, full, locked or out of reach
 """
 
 
@@ -59,6 +60,10 @@ class IndexFormatError(TilthError):
 
 class IndexLockedError(TilthError):
     """Another process builds into the same index folder."""
+
+
+class StoreError(TilthError):
+    """The store of products cannot be opened, read or written."""
 
 
 def shorten(value: object, limit: int = 80) -> str:

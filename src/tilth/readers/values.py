@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 import orjson
 
@@ -14,6 +15,7 @@ from tilth.errors import InputError
 
 MAX_TEXT = 1_000_000  # characters of one field
 _MAX_DEPTH = 20
+_SHORT = 500  # characters of a text that is worth remembering
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPACE = re.compile(r"\s")
 _SCRIPT = re.compile(r"<(script|style)\b[^<]*(?:<(?!/?(?:script|style)\b)[^<]*)*</\1\s*>", re.IGNORECASE)
@@ -36,6 +38,8 @@ def as_text(value: object) -> str:
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise InputError(f"longer than {MAX_TEXT} characters")
+        if value.isprintable() and "  " not in value:  # the usual case, without a call
+            return value.strip()
         return clean_text(value)
     if isinstance(value, list | tuple):
         return as_text(", ".join(filter(None, (_scalar_text(item) for item in value))))
@@ -104,7 +108,14 @@ def as_description(value: object) -> str:
 
 def as_category(value: object) -> str:
     """Return a category path; raises an InputError if it is too long or too deep."""
+    if isinstance(value, str) and len(value) <= _SHORT:
+        return _short_category(value)
     return as_text(category_path(as_text(value) if isinstance(value, str | bytes) else value))
+
+
+@lru_cache(4096)  # many products have the same one
+def _short_category(text: str) -> str:
+    return as_text(category_path(as_text(text)))
 
 
 def _without_tags(text: str) -> str:
@@ -123,7 +134,9 @@ def as_number(value: object) -> float | None:
     Raises:
         InputError: the value is no number, or is not finite.
     """
-    if isinstance(value, str):
+    if type(value) is float:
+        number = value
+    elif isinstance(value, str):
         if not value.strip():
             return None
         number = _number_in(value)
