@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from shop import SHOP, quiet
+from shop import SHOP, index
 from tilth.pipeline import Pipeline, open_index
-from tilth.retrieval.builder import BuildSettings, build_index
 from tilth.retrieval.encoder_build import ModelForBuild, build_encoder
 
 
@@ -20,7 +19,7 @@ def model() -> ModelForBuild:
 def shop_index(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Path:
     """The folder of an index of `SHOP`."""
     into = tmp_path_factory.mktemp("shop") / "index"
-    build_index(SHOP, into, model, BuildSettings(), quiet, {})
+    index(SHOP, into, model)
     return into
 
 

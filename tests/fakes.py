@@ -1,6 +1,8 @@
 """Stand-ins that behave like the real parts, without their weight."""
 
+import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tilth.protocols import Vectors
 from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
+from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 
 _SIZE = 4_096
@@ -66,3 +69,21 @@ def _sum(text: str) -> np.ndarray:
 def _direction(word: str) -> np.ndarray:
     seed = int.from_bytes(blake2b(word.encode(), digest_size=4).digest())
     return np.random.default_rng(seed).standard_normal(16)
+
+
+@lru_cache
+def _encoder_folder(words: tuple[str, ...]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tilth-tests-")) / "encoder"
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(("[UNK]", *words))}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    table = np.array([np.zeros(16), *map(_direction, words)], np.float32)
+    StaticEncoder(tokenizer, table, EncoderFacts("words", "1", "static", 16, 512)).save(folder)
+    return folder
+
+
+def kept_encoder(words: Sequence[str]) -> KeptEncoder:
+    """An encoder of a few words that serves exactly as it builds."""
+    folder = _encoder_folder(tuple(words))
+    return KeptEncoder(folder, orjson.loads((folder / "encoder.json").read_bytes()), 0)

@@ -1,6 +1,12 @@
 """A shop small enough to know by heart."""
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 from tilth.catalog import Price, Product
+from tilth.retrieval.builder import BuildEncoder, BuildSettings, Progress, build_index
+from tilth.retrieval.index import open_store
 
 SHOP = [
     Product(id="m1", title="Cow manure 20 kg", brand="Humus", product_type="Garden > Manures", mpn="HU-20/C"),
@@ -14,5 +20,22 @@ SHOP = [
 ]
 
 
+DEFAULTS = BuildSettings()
+
+
 def quiet(stage: str, done: int, total: int | None = None, /) -> None:
     """Report progress to nobody."""
+
+
+def index(
+    products: Iterable[Product],
+    into: Path,
+    encoder: BuildEncoder,
+    settings: BuildSettings = DEFAULTS,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Build an index of products, with the store in its folder."""
+    with open_store(into) as store:
+        return build_index(
+            into, store, encoder, settings, progress, products=products, source={"files": ["shop.jsonl"]}
+        )

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shop import quiet
+from shop import index
 from tilth.readers.products import read_products
-from tilth.retrieval.builder import BuildSettings, build_index
 from tilth.retrieval.encoder_build import ModelForBuild
 from tilth.sample.shop import write_shop
 
@@ -27,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Pa
     folder = tmp_path_factory.mktemp("docs")
     write_shop(folder / "shop", products=300, language="en", seed=0)
     products = read_products([folder / "shop" / "products.jsonl"])
-    build_index(products, folder / "idx", model, BuildSettings(), quiet, {})
+    index(products, folder / "idx", model)
     return folder
 
 
@@ -38,8 +37,9 @@ def run(code: str, folder: Path) -> str:
 
 
 def test_the_ten_lines(folder: Path) -> None:
-    ten, build = blocks("python.md")
+    ten, live, build = blocks("python.md")
     assert "'nDCG@10'" in run(ten, folder)
+    assert run(live, folder) == "300\n"
     run(build.replace('"idx"', '"idx2"').replace("build_encoder()", "build_encoder(form='static')"), folder)
     assert (folder / "idx2" / "current").is_file()
 
@@ -54,7 +54,7 @@ import tilth
 from tilth.run import write_run
 pipeline, queries = tilth.open_index("idx"), tilth.read_queries("queries.tsv")
 write_run(pipeline.search(queries, 100), "runs/hybrid.trec")
-write_run(pipeline.index.retrievers()["lexical"].search(queries, 100), "runs/lexical.trec")
+write_run(pipeline.retrievers()["lexical"].search(queries, 100), "runs/lexical.trec")
 """
     run(saved, folder)
     assert 0 < float(run(example, folder)) < 1

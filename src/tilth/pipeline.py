@@ -1,22 +1,31 @@
-"""From a query to explained hits: retrieve lexically and densely, fuse; itself a `Retriever`."""
+"""From a query to explained hits: retrieve lexically and densely, fuse; itself a `Retriever`.
+
+The index follows its store: see `tilth.retrieval.live`.
+"""
 
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 
-from tilth.catalog import Product
-from tilth.protocols import Rows
+from tilth.catalog import Product, product_from_json
+from tilth.protocols import Allowed, Retriever
 from tilth.query import Query, as_queries
 from tilth.retrieval.filters import Filters
 from tilth.retrieval.fusion import Fusion, fuse_hits
-from tilth.retrieval.index import Index
+from tilth.retrieval.index import Index, open_store, read_fusion
 from tilth.retrieval.lexical import matched_terms
+from tilth.retrieval.live import LiveIndex
 from tilth.retrieval.rows import NO_HITS, RowHits, named
+from tilth.retrieval.stopwatch import Stopwatch
+from tilth.retrieval.tfidf import TfidfRetriever
+from tilth.retrieval.view import View
 from tilth.run import Hit, Run, ranked
+from tilth.store import Written
 
 _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
 RETRIEVERS = ("lexical", "dense")  # in the order of the fusion's weights
@@ -35,6 +44,8 @@ class Place:
 class Candidates:
     """What the retrievers found for one query: a list each, and the row of every product in them.
 
+    `whole`: each retriever was asked for more than it has, so that no depth would find others.
+
     `identified` are the products whose identifier is the query itself; `skipped` says which retriever was
     not asked, and why.
     """
@@ -43,6 +54,7 @@ class Candidates:
     rows: Mapping[str, int]
     identified: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,26 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """How many products the filters allow, whatever the query; and how many of them the query retrieved.
+
+    What is retrieved are the candidates that were fused: the best `DEPTH` or more of each retriever, not
+    every product that shares a word with the query.
+    """
+
+    allowed: int
+    retrieved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """What a field holds among the products of `Totals`, `allowed` and `retrieved` apart."""
+
+    allowed: Mapping[str, Any]
+    retrieved: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The hits of one query with their evidence, and the milliseconds of each stage.
 
@@ -71,40 +103,45 @@ class Answer:
     query: str
     read_as: str
     hits: tuple[Evidence, ...]
+    totals: Totals
+    facets: Mapping[str, Facet]
     skipped: Mapping[str, str]
     milliseconds: Mapping[str, float]
 
 
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap on a stage."""
-        now = time.perf_counter()
-        self.milliseconds[stage] = round((now - self._last) * 1000, 3)
-        self._last = now
-
-
 class Pipeline:
-    """An opened index with its retrievers and their fusion; safe to share between threads."""
+    """A live index with its retrievers and their fusion; safe to share between threads."""
 
     name = "hybrid"
 
-    def __init__(self, index: Index, fusion: Fusion | None = None) -> None:
-        self.index = index
-        self.fusion = fusion or index.fusion
+    def __init__(self, live: LiveIndex, fusion: Fusion | None = None) -> None:
+        self.live = live
+        self.fusion = fusion or read_fusion(live.path)
 
-    def search(self, queries: Sequence[str | Query], k: int = 10, filters: Filters | None = None) -> Run:
+    def __len__(self) -> int:
+        """Return the number of products."""
+        return len(self.live.view)
+
+    @property
+    def index(self) -> Index:
+        """The current generation."""
+        return self.live.view.index
+
+    def search(
+        self,
+        queries: Sequence[str | Query],
+        k: int = 10,
+        filters: Filters | None = None,
+        *,
+        collapse: bool = False,
+    ) -> Run:
         """Return at most `k` fused hits a query.
 
         Args:
             queries: texts, which get the ids `1`, `2`..., or queries with ids of their own.
             k: how many hits a query, from 0.
-            filters: conditions on fields that every hit must satisfy.
+            filters: conditions that every hit must satisfy; see `tilth.retrieval.filters`.
+            collapse: of the variants with one `item_group_id`, keep the best.
 
         Returns:
             The run; scores are those of the fusion.
@@ -112,106 +149,212 @@ class Pipeline:
         Raises:
             InputError: a filter names an unknown field or a value of the wrong type.
         """
-        allowed = self.index.allowed_rows(filters)
-        return Run(self.name, {q.query_id: self._hits(q.text, k, allowed) for q in as_queries(queries)})
+        view = self.live.view
+        allowed = view.allowed(filters)
+        searches = {q.query_id: self._searched(view, q.text) for q in as_queries(queries)}
+        return Run(self.name, {name: one.hits(k, allowed, collapse) for name, one in searches.items()})
 
-    def candidates(self, queries: Sequence[Query]) -> dict[str, Run]:
-        """Return what `search` fuses, a run for each retriever: the input for choosing a fusion."""
-        found = {query.query_id: self._retrieve_as_read(query.text) for query in queries}
-        return {
-            name: Run(name, {query_id: candidates.lists[name] for query_id, candidates in found.items()})
-            for name in RETRIEVERS
-        }
-
-    def _retrieve_as_read(self, text: str) -> Candidates:
-        return self._retrieve(self.index.speller.correct(text), DEPTH, None, Stopwatch())
-
-    def _hits(self, text: str, k: int, allowed: Rows | None) -> tuple[Hit, ...]:
-        return self._fuse(self._retrieve(self.index.speller.correct(text), k, allowed, Stopwatch()), k)
-
-    def _fuse(self, found: Candidates, k: int) -> tuple[Hit, ...]:
-        """Fuse the lists; products whose identifier was typed come first, in a tier of their own."""
-        hits = fuse_hits(list(found.lists.values()), self.fusion)
-        if found.identified and hits:
-            lift = 1 + hits[0].score - hits[-1].score
-            hits = ranked({p: s + lift if p in found.identified else s for p, s in hits})
-        return hits[: max(k, 0)]
-
-    def _retrieve(self, text: str, k: int, allowed: Rows | None, watch: Stopwatch) -> Candidates:
-        """Return each retriever's candidates, booking its time."""
-        index, depth = self.index, max(k, DEPTH)
-        if k <= 0 or not text.strip():
-            return Candidates({"lexical": (), "dense": ()}, {})
-        lexical = index.lexical.search_rows(text, depth, allowed)
-        watch.lap("lexical")
-        skipped = {} if index.encodes(text) else {"dense": _UNKNOWN_WORDS}
-        dense = NO_HITS if skipped else self._dense(text, depth, allowed, watch)
-        rows = np.union1d(lexical.rows, dense.rows)
-        lists = {
-            "lexical": named(lexical, index.columns.ids, depth),
-            "dense": named(dense, index.columns.ids, depth),
-        }
-        ids = index.columns.ids(rows)
-        known = frozenset(ids).intersection(index.columns.ids(index.lexical.identified_rows(text)))
-        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known, skipped)
-
-    def _dense(self, text: str, depth: int, allowed: Rows | None, watch: Stopwatch) -> RowHits:
-        vector = self.index.encoder.encode_queries([text])[0]
-        watch.lap("encode")
-        hits = self.index.dense.search_rows(vector, depth, allowed)
-        watch.lap("dense")
-        return hits
-
-    def answer(self, text: str, k: int = 10, filters: Filters | None = None) -> Answer:
+    def answer(
+        self,
+        text: str,
+        k: int = 10,
+        filters: Filters | None = None,
+        *,
+        collapse: bool = False,
+        facets: Sequence[str] = (),
+    ) -> Answer:
         """Search for one query and say for each hit why it is there.
 
         Args:
             text: what the user typed.
             k: how many hits, from 0.
             filters: as in `search`.
+            collapse: as in `search`.
+            facets: fields whose values are counted.
 
         Returns:
-            Hits with their evidence, and the time of each stage.
+            Hits with their evidence, totals, facets, and the time of each stage.
 
         Raises:
-            InputError: as `search`.
+            InputError: as `search`, or an unknown field in `facets`.
         """
+        view = self.live.view
         watch = Stopwatch()
-        allowed = self.index.allowed_rows(filters)
-        read_as = self.index.speller.correct(text)
-        watch.lap("read")
-        found = self._retrieve(read_as, k, allowed, watch)
-        hits = self._fuse(found, k)
+        allowed = view.allowed(filters)
+        watch.lap("filter")
+        search = self._searched(view, text, watch)
+        hits = search.hits(k, allowed, collapse)
         watch.lap("fuse")
-        evidence = self._explain(read_as, hits, found)
+        evidence = self._explain(search.text, hits, search.found)
         watch.lap("explain")
-        return Answer(text, read_as, evidence, found.skipped, watch.milliseconds)
+        retrieved = np.array(sorted(search.found.rows.values()), np.int64)
+        totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
+        counts = {name: Facet(*view.facet(name, allowed, retrieved)) for name in facets}
+        if facets:
+            watch.lap("facets")
+        return Answer(text, search.text, evidence, totals, counts, search.found.skipped, watch.milliseconds)
+
+    def candidates(self, queries: Sequence[Query]) -> dict[str, Run]:
+        """Return what `search` fuses, a run for each retriever: the input for choosing a fusion."""
+        view = self.live.view
+        found = {query.query_id: self._searched(view, query.text).retrieve(DEPTH) for query in queries}
+        return {
+            name: Run(name, {query_id: candidates.lists[name] for query_id, candidates in found.items()})
+            for name in RETRIEVERS
+        }
+
+    def retrievers(self) -> dict[str, Retriever]:
+        """Return the single retrievers by name, lexical and dense, over the products as they are now."""
+        return self.live.view.retrievers()
+
+    def tfidf(self) -> TfidfRetriever:
+        """Fit the classical baseline on all passages, which takes time and memory for all of them."""
+        view = self.live.view
+        with self.live.store.snapshot() as snapshot:
+            products = [product_from_json(orjson.loads(record)) for _, record in snapshot.records()]
+        cuts = view.index.cutter.cut(products)
+        texts = [passage for cut in cuts for passage in cut.passages]
+        rows = np.repeat(np.arange(len(cuts)), [len(cut.passages) for cut in cuts])
+        return TfidfRetriever(texts, rows, lambda chosen: [products[row].id for row in chosen.tolist()])
+
+    def upsert(self, products: Iterable[Product]) -> Written:
+        """Store new and changed products, and show them in every search from now on.
+
+        Args:
+            products: whole records; of several with one id the last counts.
+
+        Returns:
+            How many were changed; they are durable.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        written = self.live.store.upsert(products)
+        self.live.refresh()
+        return written
+
+    def delete(self, product_ids: Iterable[str]) -> Written:
+        """Remove products from the store and from every search from now on.
+
+        Args:
+            product_ids: unknown ones are counted as unchanged.
+
+        Returns:
+            How many were removed; it is durable.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        written = self.live.store.delete(product_ids)
+        self.live.refresh()
+        return written
+
+    def close(self) -> None:
+        """Close the store and drop what this process made of its changes."""
+        self.live.close()
+        self.live.store.close()
+
+    def _searched(self, view: View, text: str, watch: Stopwatch | None = None) -> "_Search":
+        search = _Search(view, view.speller.correct(text), self.fusion, watch or Stopwatch())
+        search.watch.lap("read")
+        return search
 
     def _explain(self, text: str, hits: Sequence[Hit], found: Candidates) -> tuple[Evidence, ...]:
+        """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
         places = {
             name: {hit.product_id: Place(rank, hit.score) for rank, hit in enumerate(ranked, start=1)}
             for name, ranked in found.lists.items()
         }
-        evidence = []
-        for rank, (product_id, score) in enumerate(hits, start=1):
-            product = self.index.columns.product(found.rows[product_id])
-            where = {name: by_id[product_id] for name, by_id in places.items() if product_id in by_id}
-            matched = matched_terms(text, product)
-            evidence.append(Evidence(product, rank, score, where, matched, product_id in found.identified))
+        products = self.live.store.products([hit.product_id for hit in hits])
+        evidence: list[Evidence] = []
+        for product_id, score in hits:
+            if product := products.get(product_id):
+                where = {name: by_id[product_id] for name, by_id in places.items() if product_id in by_id}
+                matched = matched_terms(text, product)
+                known = product_id in found.identified
+                evidence.append(Evidence(product, len(evidence) + 1, score, where, matched, known))
         return tuple(evidence)
 
 
-def open_index(path: str | os.PathLike[str], *, threads: int = 1) -> Pipeline:
-    """Open the current generation of an index folder for searching; imports neither torch nor transformers.
+class _Search:
+    """One query on its way through a view."""
+
+    def __init__(self, view: View, text: str, fusion: Fusion, watch: Stopwatch) -> None:
+        self.view, self.text, self.fusion, self.watch = view, text, fusion, watch
+        self.found = Candidates({"lexical": (), "dense": ()}, {})
+
+    def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
+        """Return the best `k`; where variants collapse, look deeper until there are as many groups."""
+        depth = max(k, DEPTH)
+        while True:
+            self.found = self.retrieve(depth, allowed) if k > 0 else self.found
+            hits = self._fuse()
+            if not collapse:
+                return hits[: max(k, 0)]
+            hits = self._collapsed(hits)
+            if len(hits) >= k or self.found.whole:
+                return hits[:k]
+            depth *= 4
+
+    def _fuse(self) -> tuple[Hit, ...]:
+        """Fuse the lists; products whose identifier was typed come first, in a tier of their own."""
+        found = self.found
+        hits = fuse_hits(list(found.lists.values()), self.fusion)
+        if found.identified and hits:
+            lift = 1 + hits[0].score - hits[-1].score
+            hits = ranked({p: s + lift if p in found.identified else s for p, s in hits})
+        return hits
+
+    def _collapsed(self, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+        """Keep the first hit of each group of variants, and all products that belong to none."""
+        rows = np.array([self.found.rows[hit.product_id] for hit in hits], np.int64)
+        groups = self.view.groups(rows)
+        first = {group: place for place, group in reversed(list(enumerate(groups)))}
+        return tuple(
+            hit
+            for place, (hit, group) in enumerate(zip(hits, groups, strict=True))
+            if not group or first[group] == place
+        )
+
+    def retrieve(self, depth: int, allowed: Allowed | None = None) -> Candidates:
+        """Return each retriever's candidates, booking its time."""
+        view, text = self.view, self.text
+        if not text.strip():
+            return Candidates({"lexical": (), "dense": ()}, {})
+        lexical = view.lexical.search_rows(text, depth, allowed)
+        self.watch.lap("lexical")
+        skipped = {} if view.index.encodes(text) else {"dense": _UNKNOWN_WORDS}
+        dense = NO_HITS if skipped else self._dense(depth, allowed)
+        rows = np.union1d(lexical.rows, dense.rows)
+        lists = {"lexical": named(lexical, view.ids, depth), "dense": named(dense, view.ids, depth)}
+        ids = view.ids(rows)
+        known = frozenset(ids).intersection(view.ids(view.lexical.identified_rows(text)))
+        whole = len(lexical.rows) < depth and len(dense.rows) < depth
+        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known, skipped, whole)
+
+    def _dense(self, depth: int, allowed: Allowed | None) -> RowHits:
+        vector = self.view.index.encoder.encode_queries([self.text])[0]
+        self.watch.lap("encode")
+        hits = self.view.dense.search_rows(vector, depth, allowed)
+        self.watch.lap("dense")
+        return hits
+
+
+def open_index(path: str | os.PathLike[str], *, store: str | None = None, threads: int = 1) -> Pipeline:
+    """Open an index folder for searching, caught up with its store; imports neither torch nor transformers.
 
     Args:
         path: the folder that `tilth index --into` wrote.
+        store: URL of the store that it was built from; without it, the SQLite file in the folder.
         threads: how many a single query's encoding may use.
 
     Returns:
         The pipeline.
 
     Raises:
-        IndexFormatError: no index is there, or it is damaged, foreign or of another version.
+        IndexFormatError: no index is there, or it is damaged, foreign, of another version or another store.
+        StoreError: the store is not there or cannot be read.
     """
-    return Pipeline(Index.open(Path(path), threads=threads))
+    folder = Path(path)
+    index = Index.open(folder, threads=threads)
+    return Pipeline(LiveIndex(folder, index, open_store(folder, store, create=False), threads=threads))

@@ -11,6 +11,7 @@ from tilth.run import Run
 
 Vectors = npt.NDArray[np.float32]  # (N, D), each row of length 1
 Rows = npt.NDArray[np.int64]  # row numbers of an index, ascending
+Allowed = npt.NDArray[np.bool_]  # for every row of an index, whether it may be returned
 
 
 class Encoder(Protocol):

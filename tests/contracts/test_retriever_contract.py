@@ -5,12 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shop import SHOP, quiet
+from shop import SHOP, index
 from tilth.catalog import Product
 from tilth.pipeline import Pipeline, open_index
 from tilth.protocols import Retriever
 from tilth.query import Query
-from tilth.retrieval.builder import BuildSettings, build_index
 from tilth.retrieval.encoder_build import ModelForBuild
 
 SYSTEMS = ["tfidf", "lexical", "dense", "hybrid"]
@@ -32,7 +31,7 @@ ODD = {
 def make(pipeline: Pipeline, name: str) -> Retriever:
     if name == "hybrid":
         return pipeline
-    return pipeline.index.tfidf() if name == "tfidf" else pipeline.index.retrievers()[name]
+    return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -95,7 +94,7 @@ def test_whatever_is_typed(retriever: Retriever, text: str, k: int) -> None:
 @pytest.fixture(scope="module")
 def one_product(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Pipeline:
     folder = tmp_path_factory.mktemp("one") / "index"
-    build_index([Product(id="only", title="Spade")], folder, model, BuildSettings(), quiet, {})
+    index([Product(id="only", title="Spade")], folder, model)
     return open_index(folder)
 
 

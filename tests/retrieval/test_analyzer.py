@@ -1,10 +1,11 @@
 """The analyzer: one way of writing for every way of typing."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilth.retrieval.analyzer import LONGEST_TERM, analyze, expand, fold
+from tilth.retrieval import analyzer
+from tilth.retrieval.analyzer import LONGEST_TERM, UNITS, analyze, expand, fold, index_terms, words
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,30 @@ def test_case_does_not_matter(text: str) -> None:
 @given(st.integers(0, 9999), st.sampled_from(["kg", "cm", "gb", "л", "мм"]))
 def test_the_blank_before_a_unit_does_not_matter(number: int, unit: str) -> None:
     assert analyze(f"{number} {unit}") == analyze(f"{number}{unit}")
+
+
+PARTS = st.sampled_from(
+    ["5", "2", "802.11", "1,299", "x", "in", "kg", '"', "'", "don't", "Wi-Fi", "A4", "b"]
+) | (st.sampled_from(["-", ".", "(", "_", " ", "  ", "\u00a0", "\t", "²", "Ⅳ", "ё", "Кг", "мм"]))
+
+
+def whole(text: str) -> list[str]:
+    """Return the terms of a text that is read in one go, by the pattern alone."""
+    return [term for match in analyzer._TOKEN.finditer(fold(text)) for term in analyzer._match_terms(match)]
+
+
+@given(st.lists(PARTS, max_size=12).map("".join))
+@settings(max_examples=500)
+def test_cutting_a_text_at_blanks_changes_no_term(text: str) -> None:
+    assert expand(text).split() == whole(text)
+    assert index_terms(text).split() == analyzer.stem(" ".join(whole(text)))
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS))
+def test_no_measure_is_cut(unit: str) -> None:
+    for text in (f"5 {unit}", f"a 5 {unit} b", f"2 {unit} 1", f"2 {unit}  1", f"2  {unit} 1"):
+        assert expand(text).split() == whole(text)
+
+
+def test_words_are_neither_codes_nor_measures() -> None:
+    assert words("Gardener's 5 kg Wi-Fi WH-1000 spade in 2 in 1") == ["gardener's", "spade", "in", "in"]

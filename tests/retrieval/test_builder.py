@@ -3,26 +3,32 @@
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fakes import WordEncoder
-from shop import SHOP, quiet
+from shop import SHOP, index
 from tilth.catalog import Price, Product
 from tilth.errors import IndexLockedError, InputError
 from tilth.pipeline import open_index
 from tilth.retrieval import dense
-from tilth.retrieval.builder import BuildSettings, build_index
 from tilth.retrieval.passages import PassageSettings
 
 
-def build(into: Path, products: list[Product] = SHOP, encoder: WordEncoder | None = None) -> WordEncoder:
+def build(into: Path, products: Iterable[Product] = SHOP, encoder: WordEncoder | None = None) -> WordEncoder:
     encoder = encoder or WordEncoder()
-    build_index(products, into, encoder, BuildSettings(), quiet, {"files": ["shop.jsonl"]})
+    index(products, into, encoder)
     return encoder
+
+
+def codes_by_text(path: Path) -> dict[int, bytes]:
+    index = open_index(path).index
+    hashes = np.load(index.folder / "passage_hashes.npy").tolist()
+    codes = index.dense.codes(np.arange(index.dense.passages))
+    return {name: code.tobytes() for name, code in zip(hashes, codes, strict=True)}
 
 
 def test_the_manifest_says_what_the_index_is_made_of(tmp_path: Path) -> None:
@@ -31,11 +37,11 @@ def test_the_manifest_says_what_the_index_is_made_of(tmp_path: Path) -> None:
     assert manifest["catalogue"] == {"files": ["shop.jsonl"], "products": len(SHOP)}
     assert manifest["encoder"]["name"] == "words"
     assert manifest["dense"]["kind"] == "flat"
-    assert manifest["lexical"]["boosts"]["text"] == 1.0
+    assert manifest["lexical"] == {"title": 6, "prose": 4}
     assert manifest["passages"]["passages"] == PassageSettings().passages
-    vectors = np.load(open_index(tmp_path / "idx").index.folder / "vectors.npy")
-    assert manifest["passages"]["count"] == len(vectors)
-    assert {"columns.arrow", "dense.faiss", "encoder/encoder.json", "vectors.npy"} <= set(manifest["files"])
+    assert manifest["passages"]["count"] == len(codes_by_text(tmp_path / "idx"))
+    assert {"columns/columns.json", "dense.faiss", "encoder/encoder.json"} <= set(manifest["files"])
+    assert not any(name.startswith("codes") for name in manifest["files"])
 
 
 def test_an_unchanged_catalogue_encodes_nothing(tmp_path: Path) -> None:
@@ -64,8 +70,7 @@ def test_reused_vectors_are_those_of_a_fresh_build(tmp_path: Path) -> None:
     build(tmp_path / "a")
     build(tmp_path / "a", [*SHOP[3:], *SHOP[:3]])
     build(tmp_path / "b", [*SHOP[3:], *SHOP[:3]])
-    vectors = [np.load(open_index(tmp_path / name).index.folder / "vectors.npy") for name in "ab"]
-    np.testing.assert_array_equal(*vectors)
+    assert codes_by_text(tmp_path / "a") == codes_by_text(tmp_path / "b")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, InputError])
@@ -77,8 +82,8 @@ def test_an_interrupted_reading_leaves_the_old_index(tmp_path: Path, error: type
         raise error("half-way")
 
     with pytest.raises(error):
-        build_index(broken(), tmp_path, WordEncoder(), BuildSettings(), quiet, {})
-    assert len(open_index(tmp_path).index) == len(SHOP)
+        build(tmp_path, broken())
+    assert len(open_index(tmp_path)) == len(SHOP)
     assert [entry.name for entry in (tmp_path / "generations").iterdir()] == ["1"]
 
 
@@ -106,7 +111,7 @@ def _slow_build(into: Path) -> None:
         into.joinpath("lock").with_name("started.part").touch()
         time.sleep(30)
 
-    build_index(slowly(), into, WordEncoder(), BuildSettings(), quiet, {})
+    build(into, slowly())
 
 
 def test_of_two_processes_one_builds_and_the_other_is_told(tmp_path: Path) -> None:
@@ -131,9 +136,9 @@ def test_above_the_limit_an_inverted_file_is_built_and_its_recall_written(
     monkeypatch.setattr(dense, "FLAT_BELOW", 1)
     products = [Product(id=f"p{n}", title=f"spade {n} steel {n % 7}") for n in range(400)]
     build(tmp_path, products)
-    index = open_index(tmp_path).index
-    assert index.manifest["dense"]["kind"] == "ivf"
-    assert index.manifest["dense"]["recall"] >= 0.95
+    manifest = open_index(tmp_path).index.manifest
+    assert manifest["dense"]["kind"] == "ivf"
+    assert manifest["dense"]["recall"] >= 0.95
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
@@ -143,5 +148,5 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
         assert done >= seen.get(stage, (0, None))[0]
         seen[stage] = (done, total)
 
-    build_index(SHOP, tmp_path, WordEncoder(), BuildSettings(), progress, {})
-    assert seen["reading"] == seen["encoding"] == (len(SHOP), len(SHOP))
+    index(SHOP, tmp_path, WordEncoder(), progress=progress)
+    assert seen["storing"] == seen["indexing"] == (len(SHOP), len(SHOP))

@@ -1,5 +1,7 @@
 """The index folder: atomic switches, one builder at a time, damage named."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,14 +47,43 @@ def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
     build(tmp_path)
     (tmp_path / "generations" / ".building-2").mkdir()
     build(tmp_path)
-    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["1", "2"]
+    assert [p.name for p in (tmp_path / "generations").iterdir()] == ["2"]
 
 
-def test_the_generation_before_is_kept_and_older_ones_go(tmp_path: Path) -> None:
-    for content in ("a", "b", "c"):
+def test_generations_that_nobody_reads_go(tmp_path: Path) -> None:
+    build(tmp_path, "a")
+    reader = open_generation(tmp_path)
+    for content in ("b", "c"):
         build(tmp_path, content)
-    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["2", "3"]
+    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["1", "3"]
+    assert (reader.folder / "data").read_text() == "a"
     assert open_generation(tmp_path).manifest["content"] == "c"
+    del reader
+    build(tmp_path, "d")
+    assert [p.name for p in (tmp_path / "generations").iterdir()] == ["4"]
+
+
+def test_a_reader_in_another_process_keeps_its_generation(tmp_path: Path) -> None:
+    build(tmp_path)
+    reading = subprocess.Popen([sys.executable, "-c", _READER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert reading.stdout is not None
+    assert reading.stdout.readline() == b"1\n"
+    build(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == ["1", "2"]
+    reading.kill()
+    reading.communicate()
+    build(tmp_path)
+    assert [p.name for p in (tmp_path / "generations").iterdir()] == ["3"]
+
+
+_READER = """
+import sys, time
+from pathlib import Path
+from tilth.retrieval.generations import open_generation
+generation = open_generation(Path(sys.argv[1]))
+print(generation.number, flush=True)
+time.sleep(60)
+"""
 
 
 def test_of_two_builds_one_is_told(tmp_path: Path) -> None:
@@ -95,7 +126,7 @@ def _edit(name: str, change: Callable[[dict[str, object]], object]) -> Callable[
         (_edit("manifest.json", lambda m: m.update(format="other")), "not a Tilth index"),
         (
             _edit("manifest.json", lambda m: m.update(format_version=99)),
-            "newer than this program's 1. Upgrade",
+            "newer than this program's 2. Upgrade",
         ),
         (_edit("manifest.json", lambda m: m.update(format_version=0)), "older"),
         (_edit("manifest.json", lambda m: m.update(content="x")), "wrong checksum"),

@@ -1,6 +1,8 @@
-"""BM25 in tantivy: fields, boosts, filters; user text is data."""
+"""BM25 in tantivy: weights, filters, updates; user text is data."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from math import log
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,12 +13,16 @@ from hypothesis import strategies as st
 
 from tilth.catalog import Product
 from tilth.errors import SettingError
+from tilth.protocols import Allowed
 from tilth.retrieval.lexical import (
     MOST_TERMS,
     LexicalIndex,
     LexicalSettings,
+    LexicalUpdater,
     LexicalWriter,
+    clone,
     field_terms,
+    lexical_document,
     matched_terms,
     query_terms,
 )
@@ -30,11 +36,18 @@ SHOP = [
 ]
 
 
-def build(folder: Path, products: Sequence[Product]) -> LexicalIndex:
-    with LexicalWriter(folder / "lexical") as writer:
+def build(folder: Path, products: Sequence[Product], threads: int = 1) -> LexicalIndex:
+    with LexicalWriter(folder / "lexical", threads=threads) as writer:
         for row, product in enumerate(products):
-            writer.add(row, product)
+            writer.add(lexical_document(row, product))
     return LexicalIndex(folder / "lexical")
+
+
+def only(*rows: int, of: int = len(SHOP)) -> Allowed:
+    """Allow some rows."""
+    allowed = np.zeros(of, np.bool_)
+    allowed[list(rows)] = True
+    return allowed
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +96,28 @@ def test_a_pasted_page_is_cut_to_its_first_terms() -> None:
     assert len(query_terms(" ".join(f"w{n}x" for n in range(1000)))) == MOST_TERMS
 
 
-@pytest.mark.parametrize("few", [0, 10_000])
+@pytest.mark.parametrize("cost", [0, 1e9], ids=["as a set", "read on"])
 def test_filters_are_exact_however_few_are_allowed(
-    index: LexicalIndex, few: int, monkeypatch: pytest.MonkeyPatch
+    index: LexicalIndex, cost: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tilth.retrieval.lexical._FEW_ALLOWED", few)
-    assert index.search_rows("manure", 1, np.array([1, 2])).rows.tolist() == [1]
-    assert index.search_rows("manure", 5, np.array([2, 3])).rows.tolist() == []
-    assert index.search_rows("manure", 5, np.array([], np.int64)).rows.tolist() == []
+    monkeypatch.setattr("tilth.retrieval.lexical._SET_COST", cost)
+    assert index.search_rows("manure", 1, only(1, 2)).rows.tolist() == [1]
+    assert index.search_rows("manure", 5, only(2, 3)).rows.tolist() == []
+    assert index.search_rows("manure", 5, only()).rows.tolist() == []
 
 
-def test_a_filter_does_not_change_scores(index: LexicalIndex) -> None:
-    free = dict(zip(*map(np.ndarray.tolist, index.search_rows("cow manure", 5)), strict=True))
-    only = index.search_rows("cow manure", 5, np.array([1]))
-    assert only.scores[0] == pytest.approx(free[1], rel=1e-6)
+@pytest.mark.parametrize("cost", [0, 1e9], ids=["as a set", "read on"])
+def test_a_filter_does_not_change_scores(
+    index: LexicalIndex, cost: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilth.retrieval.lexical._SET_COST", cost)
+    free = scores(index, "cow manure")
+    assert scores(index, "cow manure", only(1)) == {1: pytest.approx(free[1], rel=1e-6)}
+
+
+def scores(index: LexicalIndex, text: str, allowed: Allowed | None = None, k: int = 1000) -> dict[int, float]:
+    hits = index.search_rows(text, k, allowed)
+    return dict(zip(hits.rows.tolist(), hits.scores.tolist(), strict=True))
 
 
 def test_ties_at_the_cut_are_all_returned(tmp_path: Path) -> None:
@@ -104,24 +125,168 @@ def test_ties_at_the_cut_are_all_returned(tmp_path: Path) -> None:
     assert len(same.search_rows("spade", 5).rows) == 60
 
 
-def test_boosts_order_fields(tmp_path: Path) -> None:
-    shop = [Product(id="1", title="rose fork", description="spade"), Product(id="2", title="spade fork")]
-    build(tmp_path, shop)
-    by_title = LexicalIndex(tmp_path / "lexical", LexicalSettings({"title": 1.0}, tie=0))
-    assert by_title.search_rows("spade", 5).rows.tolist() == [1]
+def test_a_score_is_that_of_bm25(tmp_path: Path) -> None:
+    # Titles count six times, the description four times, identifiers once: 7, 7 and 11 terms.
+    shop = [Product(id="a", title="spade"), Product(id="b", title="fork")]
+    shop.append(Product(id="c", title="rake", description="spade"))
+    index = build(tmp_path, shop)
+    inverse, mean = log(1 + (3 - 2 + 0.5) / (2 + 0.5)), (7 + 7 + 11) / 3
+    expected = {
+        row: inverse * 2.2 * times / (times + 1.2 * (0.25 + 0.75 * length / mean))
+        for row, times, length in ((0, 6, 7), (2, 4, 11))
+    }
+    assert scores(index, "spade") == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "boosts", [{"colour": 1.0}, {"title": -1.0}, {"title": float("inf")}, {"title": float("nan")}]
+def test_a_title_counts_more_than_a_description_and_that_more_than_an_attribute(tmp_path: Path) -> None:
+    shop = [
+        Product(id="1", title="rake", attributes={"for": "compost"}),
+        Product(id="2", title="rake", description="for compost"),
+        Product(id="3", title="compost"),
+    ]
+    assert build(tmp_path, shop).search_rows("compost", 3).rows.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("settings", [{"title": 0}, {"prose": 21}])
+def test_weights_have_a_range(settings: dict[str, int]) -> None:
+    with pytest.raises(SettingError, match=f"the {next(iter(settings))} is to count"):
+        LexicalSettings(**settings)
+
+
+# Words and the share of products that have them.
+WORDS = {"rake": 0.01, "spade": 0.03, "fork": 0.1, "hoe": 0.2, "compost": 0.4, "soil": 0.7}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
+    """Open an index of six hundred products with random words in their titles and descriptions."""
+    draw = np.random.default_rng(7).random
+    shop = [
+        Product(
+            id=f"p{n}",
+            title=" ".join(["x", *(word for word, share in WORDS.items() if draw() < share)]),
+            description=" ".join(
+                word for word, share in WORDS.items() for _ in range(3) if draw() < share / 3
+            ),
+        )
+        for n in range(600)
+    ]
+    return build(tmp_path_factory.mktemp("many"), shop)
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, "x"]), min_size=1, unique=True),
+    st.integers(1, 30),
+    st.sampled_from([None, 0.02, 0.3]),
+    st.sampled_from([0.0, 3.0, 1e9]),
 )
-def test_bad_boosts_are_named(boosts: dict[str, float]) -> None:
-    with pytest.raises(SettingError, match=next(iter(boosts))):
-        LexicalSettings(boosts)
+@settings(max_examples=80, deadline=None)
+def test_what_is_left_out_while_searching_would_not_have_been_among_the_best(
+    many: LexicalIndex, query: list[str], k: int, share: float | None, cost: float
+) -> None:
+    parts = [scores(many, word) for word in query]  # a single term leaves nothing out
+    total = {row: sum(part.get(row, 0.0) for part in parts) for part in parts for row in part}
+    allowed = None if share is None else np.random.default_rng(k).random(600) < share
+    best = sorted((s for row, s in total.items() if allowed is None or allowed[row]), reverse=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tilth.retrieval.lexical._SET_COST", cost)
+        patch.setattr("tilth.retrieval.pruning._ENOUGH", 1)
+        patch.setattr("tilth.retrieval.lexical._MARGIN", 1)
+        hits = many.search_rows(" ".join(query), k, allowed)
+    assert hits.scores[:k].tolist() == pytest.approx(best[:k], rel=1e-5)
+    assert hits.scores.tolist() == pytest.approx([total[row] for row in hits.rows.tolist()], rel=1e-5)
 
 
-def test_tie_has_a_range() -> None:
-    with pytest.raises(SettingError, match="tie is"):
-        LexicalSettings(tie=1.5)
+def test_scores_do_not_depend_on_how_the_index_was_written(tmp_path: Path) -> None:
+    shop = [Product(id=f"p{n}", title=f"spade {'rake' * (n % 3)}", brand=f"b{n % 5}") for n in range(300)]
+    one, two = build(tmp_path / "one", shop), build(tmp_path / "two", shop, threads=2)
+    (tmp_path / "grown").mkdir()
+    build(tmp_path / "grown", shop[:200])
+    update(tmp_path / "grown" / "lexical", add=enumerate(shop[200:], start=200))
+    grown = LexicalIndex(tmp_path / "grown" / "lexical")
+    for query in ("spade b3", "rake", "spade"):
+        assert scores(one, query) == scores(two, query) == scores(grown, query)
+
+
+def update(folder: Path, *, add: Iterable[tuple[int, Product]] = (), delete: Iterable[int] = ()) -> None:
+    updater = LexicalUpdater(folder)
+    for row in delete:
+        updater.delete(row)
+    for row, product in add:
+        updater.add(lexical_document(row, product))
+    updater.commit()
+    updater.close()
+
+
+def test_changes_are_seen_by_the_refreshed_index_alone(tmp_path: Path) -> None:
+    before = build(tmp_path, SHOP)
+    update(tmp_path / "lexical", add=[(5, Product(id="a6", title="Sheep manure"))], delete=[0, 17])
+    after = before.refreshed()
+    assert (len(before), len(after)) == (5, 5)
+    assert set(scores(before, "manure")) == {0, 1}
+    assert set(scores(after, "manure")) == {1, 5}
+    assert after.identified_rows("a6").tolist() == []  # too short for an identifier
+    assert after.knows("sheep")
+    assert not before.knows("sheep")
+
+
+def test_a_deleted_row_can_be_added_again(tmp_path: Path) -> None:
+    index = build(tmp_path, SHOP)
+    update(tmp_path / "lexical", delete=[1], add=[(1, Product(id="a2", title="Hay"))])
+    assert set(scores(index.refreshed(), "hay horse")) == {1}
+    assert set(scores(index.refreshed(), "horse")) == set()
+
+
+def test_an_index_of_which_nearly_all_was_deleted_still_answers(tmp_path: Path) -> None:
+    shop = [Product(id=f"p{n}", title="spade") for n in range(300)]
+    index = build(tmp_path, shop)
+    update(tmp_path / "lexical", delete=range(299))
+    assert list(scores(index.refreshed(), "spade p299")) == [299]
+    update(tmp_path / "lexical", delete=[299])
+    assert scores(index.refreshed(), "spade") == {}
+
+
+def test_what_was_not_committed_is_dropped(tmp_path: Path) -> None:
+    index = build(tmp_path, SHOP)
+    updater = LexicalUpdater(tmp_path / "lexical")
+    updater.delete(0)
+    updater.close()
+    assert len(index.refreshed()) == 5
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_changing_a_clone_changes_nothing_of_the_original(
+    tmp_path: Path, hard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("another file system")
+
+    if not hard:
+        monkeypatch.setattr(os, "link", refuse)
+    index = build(tmp_path, [Product(id=f"p{n}", title=f"spade {n}") for n in range(300)])
+    before = contents(tmp_path / "lexical")
+    clone(tmp_path / "lexical", tmp_path / "clone")
+    assert any(file.is_symlink() for file in (tmp_path / "clone").iterdir()) is not hard
+    for start in range(0, 300, 20):  # enough commits for small segments to be merged
+        new = [(1000 + start, Product(id=f"q{start}", title="spade new"))]
+        update(tmp_path / "clone", delete=range(start, start + 19), add=new)
+    changed = LexicalIndex(tmp_path / "clone")
+    assert len(changed) == 15 + 15
+    assert len(scores(changed, "spade")) == 30
+    assert contents(tmp_path / "lexical") == before
+    assert len(scores(index.refreshed(), "spade")) == 300
+
+
+def test_a_hard_linked_clone_outlives_the_original(tmp_path: Path) -> None:
+    build(tmp_path, SHOP)
+    clone(tmp_path / "lexical", tmp_path / "clone")
+    rmtree(tmp_path / "lexical")
+    update(tmp_path / "clone", delete=[0])
+    assert set(scores(LexicalIndex(tmp_path / "clone"), "manure")) == {1}
 
 
 def test_matched_terms_name_their_fields() -> None:
@@ -133,20 +298,20 @@ def test_matched_terms_name_their_fields() -> None:
     }
 
 
-def test_every_field_has_a_text() -> None:
+def test_every_field_has_its_terms() -> None:
     product = Product(
         id="7", title="T", brand="B", gtin="4006381333931", attributes={"inner_width": 4, "lid": True}
     )
     terms = field_terms(product)
-    assert terms["identifiers"].split() == ["7", "4006381333931", "4006381333931"]
-    assert terms["attributes"] == "inner width 4 lid"
-    assert terms["text"].split() == ["t", "t", "b"]
+    assert terms["identifiers"] == {"7", "4006381333931"}
+    assert terms["attributes"] == {"inner", "width", "4", "lid"}
+    assert terms["text"] == {"t", "b"}
 
 
 def test_a_writer_that_is_interrupted_leaves_no_thread_in_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), LexicalWriter(tmp_path / "lexical", threads=2) as writer:
         for row in range(200):
-            writer.add(row, Product(id=f"p{row}", title=f"spade {row}"))
+            writer.add(lexical_document(row, Product(id=f"p{row}", title=f"spade {row}")))
         raise KeyboardInterrupt
     rmtree(tmp_path / "lexical")  # raises if a thread still writes there
     assert not (tmp_path / "lexical").exists()

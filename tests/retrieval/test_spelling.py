@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tilth.catalog import Product
 from tilth.retrieval.analyzer import analyze
-from tilth.retrieval.spelling import Speller, VocabularyCounter
+from tilth.retrieval.spelling import Speller, VocabularyCounter, count_words
 
 VOCABULARY = ["tomato", "secateurs", "manure", "томат", "секатор", "manger", "hose", "удобрение"]
 STEMS = {term for word in VOCABULARY for term in analyze(word)}
@@ -55,9 +55,18 @@ def test_only_unknown_words_change(text: str) -> None:
         assert known(read)
 
 
+def shop(*titles: str) -> list[Product]:
+    return [Product(id=str(number), title=title) for number, title in enumerate(titles)]
+
+
+def test_a_word_counts_once_a_product() -> None:
+    product = Product(id="1", title="Spade, spade WH-1000", brand="Spade", product_type="Tools > Spades")
+    assert count_words([product]) == {"spade": 1, "tools": 1, "spades": 1}
+
+
 def test_the_vocabulary_is_written_most_frequent_first(tmp_path: Path) -> None:
     counter = VocabularyCounter(most=2)
-    for number, title in enumerate(["spade fork", "spade Fork", "spade rake", "ёлка"]):
-        counter.add(Product(id=str(number), title=title))
+    counter.merge(count_words(shop("spade fork", "spade Fork")))
+    counter.merge(count_words(shop("spade rake", "ёлка")))
     counter.write(tmp_path / "words.txt")
     assert (tmp_path / "words.txt").read_text("utf8").split() == ["spade", "fork"]

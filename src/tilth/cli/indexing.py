@@ -1,6 +1,5 @@
 """`tilth sample` and `tilth index`: from nothing, or from a catalogue, to an index."""
 
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
-from tilth.errors import InputError
+from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
-from tilth.retrieval.builder import BuildSettings, build_index
+from tilth.retrieval.builder import BuildSettings, Resources, build_index, encode_shard, store_catalogue
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
-from tilth.retrieval.index import LEAST_LETTERS
+from tilth.retrieval.index import LEAST_LETTERS, open_store
 from tilth.retrieval.passages import PassageSettings
 from tilth.sample.shop import write_shop
 
@@ -45,53 +44,142 @@ def sample(
     )
 
 
+_DEFAULT = PassageSettings()
+
+Columns = Annotated[
+    list[str] | None, typer.Option("--map", help="FIELD=COLUMN, for files that name things otherwise.")
+]
+Strict = Annotated[bool, typer.Option(help="Stop at the first row that cannot be used.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", envvar="TILTH_STORE", help="URL of the store; otherwise SQLite in the index folder."
+    ),
+]
+Into = Annotated[Path, typer.Option(help="The index folder.")]
+EncoderName = Annotated[str, typer.Option("--encoder", help="A model's name or folder.")]
+Form = Annotated[
+    str, typer.Option(help="How it serves: float32, int8, or static (distilled; fastest on a CPU).")
+]
+QueryPrefix = Annotated[
+    str | None, typer.Option(help="Instead of the model family's, such as E5's 'query: '.")
+]
+PassagePrefix = Annotated[str | None, typer.Option(help="Likewise for passages.")]
+Passages = Annotated[int, typer.Option(help="Passages a product, at most.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens a passage, at most.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that prepare products; one a core.")]
+Memory = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="GB for terms until they are written; a sixteenth of the machine."),
+]
+
+
 def index(
     catalogue: Annotated[
-        list[Path], typer.Argument(help="JSONL, CSV, TSV, Parquet, RSS or Atom; each also gzipped.")
-    ],
-    into: Annotated[Path, typer.Option(help="The index folder.")],
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", help="FIELD=COLUMN, for files that name things otherwise.")
+        list[Path] | None,
+        typer.Argument(
+            help="JSONL, CSV, TSV, Parquet, RSS or Atom; each also gzipped. Without it, the store as it is."
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first row that cannot be used.")] = False,
-    encoder: Annotated[str, typer.Option(help="A model's name or folder.")] = DEFAULT_MODEL,
-    form: Annotated[
-        str, typer.Option(help="How it serves: float32, int8, or static (distilled; fastest on a CPU).")
-    ] = "float32",
-    query_prefix: Annotated[
-        str | None, typer.Option(help="Instead of the model family's, such as E5's 'query: '.")
-    ] = None,
-    passage_prefix: Annotated[str | None, typer.Option(help="Likewise for passages.")] = None,
-    passages: Annotated[int, typer.Option(help="Passages a product, at most.")] = PassageSettings().passages,
-    max_tokens: Annotated[
-        int, typer.Option(help="Tokens a passage, at most.")
-    ] = PassageSettings().max_tokens,
+    *,
+    into: Into,
+    columns: Columns = None,
+    strict: Strict = False,
+    store: StoreUrl = None,
+    store_only: Annotated[
+        bool, typer.Option("--store-only", help="Store the catalogue; build later.")
+    ] = False,
+    encoder: EncoderName = DEFAULT_MODEL,
+    form: Form = "float32",
+    query_prefix: QueryPrefix = None,
+    passage_prefix: PassagePrefix = None,
+    passages: Passages = _DEFAULT.passages,
+    max_tokens: MaxTokens = _DEFAULT.max_tokens,
     recall: Annotated[float, typer.Option(help="Of the exact nearest, where search is approximate.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of everything random in a build.")] = 0,
+    workers: Workers = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
-    """Build an index from a catalogue, or a new generation of one."""
+    """Make the catalogue exactly these products, and build an index of it, or its next generation."""
+    if store_only and not catalogue:
+        raise InputError("no catalogue file was given", remedy="Name what to store")
     settings = BuildSettings(
-        passages=PassageSettings(passages, max_tokens, min(PassageSettings().head_tokens, max_tokens)),
+        passages=_passage_settings(passages, max_tokens),
         recall=recall,
-        threads=os.cpu_count() or 1,
         seed=seed,
+        resources=resources(workers, memory),
     )
     summary = Summary()
-    with writing_rejections(into / "rejected.jsonl") as reject, progress_bars() as bars:
-        products = read_products(
-            catalogue, columns=_column_map(columns or []), strict=strict, on_reject=reject, summary=summary
+    with (
+        open_store(into, store) as opened,
+        writing_rejections(into / "rejected.jsonl") as reject,
+        progress_bars() as bars,
+    ):
+        products = (
+            read_products(
+                catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
+            )
+            if catalogue
+            else None
         )
-        model = build_encoder(encoder, form, query_prefix=query_prefix, passage_prefix=passage_prefix)
-        source: dict[str, object] = {"files": [str(path) for path in catalogue]}
-        manifest = build_index(products, into, model, settings, bars, source)
+        if store_only and products is not None:
+            store_catalogue(products, opened, bars)
+            manifest = None
+        else:
+            model = build_encoder(encoder, form, query_prefix=query_prefix, passage_prefix=passage_prefix)
+            source: dict[str, object] = {"files": [str(path) for path in catalogue or []]}
+            manifest = build_index(into, opened, model, settings, bars, products=products, source=source)
     if as_json:
-        print_json({"index": str(into), **summary.to_json(), **_facts(manifest)})
+        facts = _facts(manifest) if manifest else {}
+        print_json({"index": str(into), **summary.to_json(), **facts})
     else:
         _print_summary(into, summary, manifest)
 
 
-def _column_map(pairs: list[str]) -> dict[str, str]:
+def encode(
+    into: Annotated[Path, typer.Argument(help="The index folder, whose store holds the catalogue.")],
+    shard: Annotated[str, typer.Option(help="Which part: 1/4 is the first of four.")] = "1/1",
+    store: StoreUrl = None,
+    encoder: EncoderName = DEFAULT_MODEL,
+    form: Form = "float32",
+    query_prefix: QueryPrefix = None,
+    passage_prefix: PassagePrefix = None,
+    passages: Passages = _DEFAULT.passages,
+    max_tokens: MaxTokens = _DEFAULT.max_tokens,
+    as_json: Json = False,
+) -> None:
+    """Encode a part of what the next build needs; every process, machine or GPU takes a part of its own."""
+    part = _shard(shard)
+    settings = BuildSettings(passages=_passage_settings(passages, max_tokens))
+    with open_store(into, store, create=False) as opened, progress_bars() as bars:
+        model = build_encoder(encoder, form, query_prefix=query_prefix, passage_prefix=passage_prefix)
+        encoded = encode_shard(into, opened, model, settings, part, bars)
+    if as_json:
+        print_json({"index": str(into), "shard": shard, "encoded": encoded})
+    else:
+        OUT.print(f"{into}: {encoded:,} passages encoded for the next build")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise SettingError(f"--shard is {text!r}; it must be of the form 1/4, from 1/4 to 4/4")
+    return int(part), int(parts)
+
+
+def _passage_settings(passages: int, max_tokens: int) -> PassageSettings:
+    return PassageSettings(passages, max_tokens, min(_DEFAULT.head_tokens, max_tokens))
+
+
+def resources(workers: int | None, memory: float | None) -> Resources:
+    """Return what a build may use: what is named, else what the machine has."""
+    whole = Resources.of_machine()
+    return Resources(whole.threads, workers or whole.workers, int(memory * 1e9) if memory else whole.memory)
+
+
+def column_map(pairs: list[str]) -> dict[str, str]:
+    """Return the columns that fields are read from; each pair is FIELD=COLUMN."""
     columns = {}
     for pair in pairs:
         field, equals, column = pair.partition("=")
@@ -105,9 +193,16 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: manifest[key] for key in ("encoder", "passages", "dense")}
 
 
-def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any]) -> None:
-    passages = manifest["passages"]
+def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any] | None) -> None:
     OUT.print(f"{into}: {summary.kept:,} products kept, {summary.rejected:,} rejected", soft_wrap=True)
+    if manifest:
+        _print_passages(manifest)
+    print_counts("rejected", summary.reasons, into / "rejected.jsonl")
+    print_counts("left empty", summary.warnings, None)
+
+
+def _print_passages(manifest: dict[str, Any]) -> None:
+    passages = manifest["passages"]
     OUT.print(
         f"{passages['count']:,} passages ({passages['encoded']:,} encoded, {passages['reused']:,} reused); "
         f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"
@@ -120,10 +215,9 @@ def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any]) -> No
             "intfloat/multilingual-e5-small",
             soft_wrap=True,
         )
-    _print_counts("rejected", summary.reasons, into / "rejected.jsonl")
-    _print_counts("left empty", summary.warnings, None)
 
 
-def _print_counts(title: str, counts: Counter[str], file: Path | None) -> None:
+def print_counts(title: str, counts: Counter[str], file: Path | None) -> None:
+    """Print, as warnings, how often each reason was met."""
     for reason, count in counts.most_common():
         ERR.print(f"  {title}: {count:,} x {reason}" + (f" (see {file})" if file else ""), soft_wrap=True)

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 import tilth
-from tilth.cli.indexing import index, sample
+from tilth.cli.indexing import encode, index, sample
 from tilth.cli.measuring import compare, evaluate, split, tune
-from tilth.cli.searching import search
+from tilth.cli.searching import fields, search
 from tilth.cli.terminal import reporting_errors
+from tilth.cli.updating import compact, delete, upsert
 
 app = typer.Typer(
     help="Hybrid product retrieval: index a catalogue, search it, measure it.",
@@ -18,7 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (sample, index, search, evaluate, tune, split, compare):
+_INDEXING = (sample, index, encode, upsert, delete, compact)
+_SEARCHING = (search, fields)
+_MEASURING = (evaluate, tune, split, compare)
+for command in (*_INDEXING, *_SEARCHING, *_MEASURING):
     app.command()(command)
 
 

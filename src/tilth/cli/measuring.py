@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tilth.cli.indexing import StoreUrl
 from tilth.cli.terminal import OUT, print_json, progress_bars
 from tilth.errors import SettingError
 from tilth.evaluation.experiment import compare as compare_runs
@@ -46,6 +47,7 @@ def evaluate(
     baseline: Annotated[str, typer.Option(help="What the others are compared with.")] = "lexical",
     save_runs: Annotated[Path | None, typer.Option(help="Folder for the runs, in TREC format.")] = None,
     per_query: Annotated[bool, typer.Option(help="Add every query's values to the JSON.")] = False,
+    store: StoreUrl = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +56,7 @@ def evaluate(
     if unknown := [name for name in wanted if name not in SYSTEMS]:
         raise SettingError(f"no system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
     texts, grades = read_queries(queries), read_qrels(qrels)
-    pipeline = open_index(index)
+    pipeline = open_index(index, store=store)
     with progress_bars() as bars:
         runs = {}
         for done, name in enumerate(wanted):
@@ -81,7 +83,7 @@ def evaluate(
 def _retriever(pipeline: Pipeline, name: str) -> Retriever:
     if name == "hybrid":
         return pipeline
-    return pipeline.index.tfidf() if name == "tfidf" else pipeline.index.retrievers()[name]
+    return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
 def _measures(names: str | None, relevant: int) -> tuple[Any, ...]:
@@ -144,6 +146,7 @@ def tune(
     apply: Annotated[
         bool, typer.Option(help="Search this index with the chosen fusion from now on.")
     ] = False,
+    store: StoreUrl = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -152,7 +155,7 @@ def tune(
     parts = read_split(split_file) if split_file else split_queries(texts, RETRIEVAL, seed=seed)
     chosen_on = queries_of(parts, [part for part in dict.fromkeys(parts.values()) if part != "test"])
     tested = queries_of(parts, ["test"])
-    pipeline = open_index(index)
+    pipeline = open_index(index, store=store)
     lists = pipeline.candidates(_only(texts, chosen_on))
     by_name = {str(fusion): fusion for fusion in (pipeline.fusion, *grid(len(lists)))}
     (by,) = parse_measures([measure])
@@ -185,9 +188,9 @@ def _test_report(
 ) -> dict[str, Any]:
     """Measure the retrievers, the fusion in force and the chosen one on the test queries."""
     systems: dict[str, Retriever] = {
-        **pipeline.index.retrievers(),
+        **pipeline.retrievers(),
         "hybrid": pipeline,
-        "tuned": Pipeline(pipeline.index, tuned),
+        "tuned": Pipeline(pipeline.live, tuned),
     }
     runs = {name: system.search(queries, DEPTH) for name, system in systems.items()}
     return evaluation_report(evaluate_runs(runs, qrels, queries=queries, baseline="hybrid", seed=seed))

@@ -1,7 +1,7 @@
-"""`tilth search`: one query, or many at a prompt."""
+"""`tilth search`: one query, or many at a prompt; `tilth fields`: what can be filtered by."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.catalog import product_to_json
+from tilth.cli.indexing import Json, StoreUrl
 from tilth.cli.terminal import ERR, OUT, print_json
 from tilth.errors import InputError
-from tilth.pipeline import Answer, Evidence, Pipeline, open_index
+from tilth.pipeline import Answer, Evidence, open_index
+
+_SHOWN = 8  # values of a field
 
 
 def search(
@@ -28,19 +31,66 @@ def search(
         str | None, typer.Option(help='Conditions as JSON: \'{"brand": "Terra", "price": {"lte": 20}}\'.')
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", "-e", help="Say why each hit is there.")] = False,
+    collapse: Annotated[
+        bool, typer.Option("--collapse", help="Of the variants with one item_group_id, show the best.")
+    ] = False,
+    facets: Annotated[
+        str | None, typer.Option(help="Fields whose values are counted, separated by commas.")
+    ] = None,
+    store: StoreUrl = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object, or one a line for many queries.")
     ] = False,
 ) -> None:
     """Search an index."""
     conditions = _conditions(filters)
-    pipeline = open_index(index)
+    counted = [name.strip() for name in facets.split(",")] if facets else []
+    pipeline = open_index(index, store=store)
     for text in [query] if query is not None else _typed():
-        answer = pipeline.answer(text, k, conditions)
+        pipeline.live.refresh()
+        answer = pipeline.answer(text, k, conditions, collapse=collapse, facets=counted)
         if as_json:
             print_json(answer_to_json(answer), indent=query is not None)
         else:
-            _print_answer(answer, pipeline, explain)
+            _print_answer(answer, explain)
+    pipeline.close()
+
+
+def fields(
+    index: Annotated[Path, typer.Argument(help="The index folder.")],
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of the filters instead.")
+    ] = False,
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show what can be filtered by: fields and attributes with their types, values and ranges."""
+    pipeline = open_index(index, store=store)
+    if json_schema:
+        print_json(pipeline.live.view.filter_schema())
+    elif as_json:
+        print_json(pipeline.live.view.fields())
+    else:
+        OUT.print(_fields_table(pipeline.live.view.fields()))
+    pipeline.close()
+
+
+def _fields_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("field", "type", "products", "values"):
+        table.add_column(column, justify="right" if column == "products" else "left")
+    for name, facts in described.items():
+        unit = f" ({facts['unit']})" if facts.get("unit") else ""
+        table.add_row(name, f"{facts['type']}{unit}", f"{facts['products']:,}", _values(facts))
+    return table
+
+
+def _values(facts: Mapping[str, Any]) -> str:
+    if "min" in facts:
+        return f"{facts['min']} to {facts['max']}"
+    shown = list(facts.get("values", {}).items())
+    text = ", ".join(f"{value} ({count:,})" for value, count in shown[:_SHOWN])
+    return text + (f", ... {facts['distinct']:,} in all" if facts.get("distinct", 0) > _SHOWN else "")
 
 
 def _conditions(text: str | None) -> dict[str, object] | None:
@@ -77,6 +127,8 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
         "query": answer.query,
         "read_as": answer.read_as,
         "skipped": dict(answer.skipped),
+        "totals": asdict(answer.totals),
+        "facets": {name: asdict(facet) for name, facet in answer.facets.items()},
         "hits": [_hit_to_json(hit) for hit in answer.hits],
         "milliseconds": dict(answer.milliseconds),
     }
@@ -97,7 +149,7 @@ def _hit_to_json(hit: Evidence) -> dict[str, Any]:
     }
 
 
-def _print_answer(answer: Answer, pipeline: Pipeline, explain: bool) -> None:
+def _print_answer(answer: Answer, explain: bool) -> None:
     if answer.read_as != answer.query:
         OUT.print(f"[dim]read as:[/dim] {escape(answer.read_as)}")
     for name, reason in answer.skipped.items() if explain else ():
@@ -106,10 +158,14 @@ def _print_answer(answer: Answer, pipeline: Pipeline, explain: bool) -> None:
         OUT.print("nothing found")
     else:
         OUT.print(_hits_table(answer, explain))
+    for name, facet in answer.facets.items():
+        values = ", ".join(f"{value} {count:,}" for value, count in list(facet.retrieved.items())[:_SHOWN])
+        OUT.print(f"[dim]{escape(name)} of the retrieved:[/dim] {escape(values)}", soft_wrap=True)
     stages = ", ".join(f"{name} {value:.1f}" for name, value in answer.milliseconds.items())
     total = sum(answer.milliseconds.values())
     OUT.print(
-        f"[dim]{len(answer.hits)} of {len(pipeline.index):,} products in {total:.1f} ms ({stages})[/dim]"
+        f"[dim]{len(answer.hits)} of {answer.totals.retrieved:,} retrieved, from {answer.totals.allowed:,} "
+        f"products, in {total:.1f} ms ({stages})[/dim]"
     )
 
 

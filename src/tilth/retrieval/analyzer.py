@@ -3,11 +3,15 @@
 Two steps. `expand` rewrites a text as terms separated by blanks: case and width folded, ё as е, model
 numbers and measures both whole and in parts. A tantivy analyzer then splits at the blanks, folds accents
 and stems; English and Russian stemmers are chained, since each leaves the other's alphabet alone.
+
+Most texts are made of the same few thousand words. So a text is first cut at those blanks that no term can
+reach across, and what a piece gives is remembered.
 """
 
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 
 import tantivy
 
@@ -46,6 +50,10 @@ _TOKEN = re.compile(
 )
 _SEPARATORS = re.compile(r"[-_+]|[.,](?!\d)|(?<!\d)[.,]")  # the point in 802.11 separates nothing
 _RUNS = re.compile(rf"{_NUMBER}|[^\W\d_]+")
+_DIGIT = re.compile(r"\d")
+# White space that no term reaches across: `5 kg` is one term, and whether `2 in` is depends on what follows.
+_BLANK = re.compile(r"\s(?:(?<![\dn]\s)|(?<=n\s)(?!\d))")
+_REMEMBERED = 65_536  # pieces of texts
 _ALPHANUMERIC = re.compile(r"[^\W_]+")
 _PLAIN_NUMBER = re.compile(rf"{_NUMBER}$")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?$")
@@ -65,17 +73,28 @@ def expand(text: str) -> str:
 
     `WH-1000XM4` gives the whole `wh1000xm4` and the parts; `5 kg`, `5kg` and `5 кг` all give `5kg 5 kg`.
     """
-    terms: list[str] = []
-    for match in _TOKEN.finditer(fold(text)):
-        kind = match.lastgroup
-        if kind == "word":
-            terms.append(match["word"])
-        elif kind == "code":
-            terms += _code_terms(match["code"])
-        else:
-            number, unit = _number(match["number"]), UNITS[match["unit"]]
-            terms += (number + unit, number, unit)
-    return " ".join(terms)
+    return " ".join(filter(None, map(_expanded, _pieces(text))))
+
+
+def _pieces(text: str) -> list[str]:
+    """Fold a text and cut it so that its terms are those of its pieces."""
+    text = fold(text)
+    return _BLANK.split(text) if _DIGIT.search(text) else text.split()
+
+
+@lru_cache(_REMEMBERED)
+def _expanded(piece: str) -> str:
+    return " ".join(term for match in _TOKEN.finditer(piece) for term in _match_terms(match))
+
+
+def _match_terms(match: re.Match[str]) -> tuple[str, ...]:
+    kind = match.lastgroup
+    if kind == "word":
+        return (match["word"],)
+    if kind == "code":
+        return _code_terms(match["code"])
+    number, unit = _number(match["number"]), UNITS[match["unit"]]
+    return (number + unit, number, unit)
 
 
 def compact(text: str) -> str:
@@ -83,13 +102,20 @@ def compact(text: str) -> str:
 
     A text without a digit, or with fewer than four or more than forty letters and digits, is none: empty.
     """
-    joined = "".join(_ALPHANUMERIC.findall(fold(text)))
-    return joined if 4 <= len(joined) <= 40 and any(c.isdigit() for c in joined) else ""
+    joined = fold(text)
+    if not (joined.isascii() and joined.isalnum()):
+        joined = "".join(_ALPHANUMERIC.findall(joined))
+    return joined if 4 <= len(joined) <= 40 and any(map(str.isdigit, joined)) else ""
 
 
 def words(text: str) -> list[str]:
     """Return the plain words of a text, folded but not stemmed, without numbers and codes."""
-    return [match["word"] for match in _TOKEN.finditer(fold(text)) if match.lastgroup == "word"]
+    return list(chain.from_iterable(map(_words, _pieces(text))))
+
+
+@lru_cache(_REMEMBERED)
+def _words(piece: str) -> tuple[str, ...]:
+    return tuple(match["word"] for match in _TOKEN.finditer(piece) if match.lastgroup == "word")
 
 
 def _number(text: str) -> str:
@@ -132,6 +158,16 @@ def stem(expanded: str) -> list[str]:
     return terms
 
 
+def index_terms(text: str) -> str:
+    """Return the index terms of a text, in order, repetitions kept, separated by blanks."""
+    return " ".join(filter(None, map(_stemmed, _pieces(text))))
+
+
+@lru_cache(_REMEMBERED)
+def _stemmed(piece: str) -> str:
+    return " ".join(stem(_expanded(piece)))
+
+
 def analyze(text: str) -> list[str]:
     """Return the index terms of a text, in order, repetitions kept."""
-    return stem(expand(text))
+    return index_terms(text).split()

@@ -1,33 +1,50 @@
 """From products to a sealed generation of an index.
 
-Two passes. The first reads the catalogue once and writes columns and the lexical index. The second reads the
-columns back, whose number is now known, cuts passages, encodes those that the generation before did not
-hold, and builds the dense index.
+The store is filled first: it is the truth, and a generation holds it as it was at one sequence number. One
+pass over that snapshot then prepares products (in worker processes, if asked), writes columns and the lexical
+index, and encodes passages that neither the generation before nor an interrupted build has encoded. The
+dense index is made last, of all vectors.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from tilth.catalog import Product
 from tilth.errors import InputError
 from tilth.protocols import Encoder
-from tilth.retrieval.columns import Columns, ColumnsWriter
-from tilth.retrieval.dense import DenseSettings, build_dense
+from tilth.retrieval.columns import ColumnsWriter
+from tilth.retrieval.dense import DenseIndex, DenseSettings, build_dense
 from tilth.retrieval.encoder import same_passage_vectors
-from tilth.retrieval.generations import Generation, current_generation, new_generation, write_manifest
+from tilth.retrieval.encoder_kept import KeptEncoder
+from tilth.retrieval.generations import (
+    Generation,
+    current_generation,
+    new_generation,
+    open_generation,
+    write_manifest,
+)
+from tilth.retrieval.index import check_store
 from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
 from tilth.retrieval.passages import PassageCutter, PassageSettings
+from tilth.retrieval.preparation import Preparation, Prepared, prepare
 from tilth.retrieval.spelling import VocabularyCounter
-from tilth.retrieval.vectors import VectorStore, VectorWriter
+from tilth.retrieval.stopwatch import Stopwatch
+from tilth.retrieval.vectors import Hashes, KnownVectors, VectorCache, VectorStore, VectorWriter
+from tilth.store import Snapshot, Store
 
-_CHUNK = 2_048  # products whose passages are cut and encoded together
+_LEAST_MEMORY = 128_000_000  # bytes a thread
 _SAMPLE = 200  # titles that stand in for queries
+_CODES = "codes.npy"  # while building
+_CACHE = "vectors"  # folder of vectors that were encoded and are in no generation yet
 
 
 class BuildEncoder(Encoder, Protocol):
@@ -58,160 +75,332 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a build may use of the machine; nothing of the result depends on it."""
+
+    threads: int = 1  # of the encoder, tantivy and faiss
+    workers: int = 1  # processes that prepare products
+    memory: int = 256_000_000  # bytes for the terms that tantivy holds before it writes a segment
+
+    @classmethod
+    def of_machine(cls) -> "Resources":
+        """Use every core, and a sixteenth of the memory for terms."""
+        cores = os.cpu_count() or 1
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return cls(cores, cores, max(min(memory // 16, cores * 1_000_000_000), cores * _LEAST_MEMORY))
+
+
+@dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What an index is made with; all of it stands in the manifest."""
+    """What an index is made with; all but the resources stands in the manifest."""
 
     passages: PassageSettings = field(default_factory=PassageSettings)
     lexical: LexicalSettings = field(default_factory=LexicalSettings)
     recall: float = 0.95  # of the exact nearest passages, where the search is approximate
-    threads: int = 1
-    memory: int = 256_000_000  # bytes for the lexical writer
     seed: int = 0
+    resources: Resources = field(default_factory=Resources)
 
 
-def build_index(
-    products: Iterable[Product],
-    into: Path,
-    encoder: BuildEncoder,
-    settings: BuildSettings,
-    progress: Progress,
-    source: dict[str, object],
-) -> dict[str, Any]:
-    """Build a generation aside and switch the index folder to it.
+def store_catalogue(products: Iterable[Product], store: Store, progress: Progress) -> None:
+    """Make the catalogue exactly these products, without building anything.
 
     Args:
         products: the catalogue, read once.
+        store: takes all of them or none.
+        progress: is told how far it has come.
+
+    Raises:
+        InputError: the catalogue has no usable product.
+        StoreError: the store cannot be written.
+    """
+
+    def counted() -> Iterator[Product]:
+        count = 0
+        for count, product in enumerate(products, start=1):
+            yield product
+            if count % 1_000 == 0:
+                progress("storing", count)
+        if not count:
+            raise InputError(
+                "the catalogue has no usable product", remedy="See rejected.jsonl for the reasons"
+            )
+        progress("storing", count, count)
+
+    store.replace_all(counted())
+
+
+def build_index(
+    into: Path,
+    store: Store,
+    encoder: BuildEncoder,
+    settings: BuildSettings,
+    progress: Progress,
+    *,
+    products: Iterable[Product] | None = None,
+    source: Mapping[str, object] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Build a generation of what a store holds, and switch the index folder to it.
+
+    Args:
         into: the index folder; created if it is not there.
+        store: read at one moment; it may be written to meanwhile.
         encoder: makes the vectors and is stored with them.
         settings: passages, fields and resources.
         progress: is told how far each stage has come.
+        products: the whole catalogue: the store holds exactly these first. None: what the store holds.
         source: facts about the catalogue for the manifest.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: the catalogue has no usable product, or `into` holds something else.
+        InputError: there is no product, or `into` holds something else.
         IndexLockedError: another process builds into the folder.
+        StoreError: the store cannot be read or written.
     """
     with new_generation(into) as folder:
-        previous = current_generation(into)
-        count = _write_products(products, folder, settings, progress)
-        if not count:
-            raise InputError(
-                "the catalogue has no usable product", remedy="See rejected.jsonl for the reasons"
-            )
-        facts = _write_passages(folder, count, encoder, settings, previous, progress)
-        progress("storing the encoder", 0, 1)
-        encoder.save(folder / "encoder")
-        progress("storing the encoder", 1, 1)
-        return write_manifest(
-            folder,
-            {
-                "tilth": version("tilth"),
-                "catalogue": {**source, "products": count},
-                "encoder": encoder.identity,
-                "lexical": settings.lexical.to_json(),
-                **facts,
-            },
-        )
+        if products is not None:
+            store_catalogue(products, store, progress)
+        manifest = _build(folder, into, store, encoder, settings, progress, source)
+    shutil.rmtree(into / _CACHE, ignore_errors=True)
+    return manifest
 
 
-def _write_products(
-    products: Iterable[Product], folder: Path, settings: BuildSettings, progress: Progress
-) -> int:
-    """Write columns and the lexical index in one pass; return the number of products."""
-    vocabulary = VocabularyCounter()
-    count = 0
-    with (
-        ColumnsWriter(folder / "columns.arrow") as columns,
-        LexicalWriter(folder / "lexical", memory=settings.memory, threads=settings.threads) as lexical,
-    ):
-        for count, product in enumerate(products, start=1):
-            columns.add(product)
-            lexical.add(count - 1, product)
-            vocabulary.add(product)
-            if count % _CHUNK == 0:
-                progress("reading", count)
-        progress("reading", count, count)
-    vocabulary.write(folder / "vocabulary.txt")
-    return count
+def compact_index(into: Path, store: Store, resources: Resources, progress: Progress) -> dict[str, Any]:
+    """Build the next generation with the encoder and settings of the current one.
+
+    Searches go on meanwhile, and switch when they next look. Texts that did not change are not encoded.
+
+    Args:
+        into: the index folder.
+        store: the one that it was built from.
+        resources: what the build may use.
+        progress: is told how far each stage has come.
+
+    Returns:
+        The manifest of the new generation; that of the current one, if nothing has changed since.
+
+    Raises:
+        IndexFormatError: there is no index, or it was built from another store.
+        InputError: the store is empty.
+        IndexLockedError: another process builds into the folder.
+        StoreError: the store cannot be read.
+    """
+    generation = open_generation(into, checksums=False)
+    check_store(generation, store)
+    manifest = generation.manifest
+    if manifest["store"]["sequence"] == store.last_sequence():
+        return manifest
+    encoder = KeptEncoder(
+        generation.folder / "encoder",
+        manifest["encoder"],
+        manifest["passages"]["reserved"],
+        threads=resources.threads,
+    )
+    source = {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
+    return build_index(into, store, encoder, _settings_of(manifest, resources), progress, source=source)
 
 
-def _write_passages(
-    folder: Path,
-    count: int,
+def _settings_of(manifest: dict[str, Any], resources: Resources) -> BuildSettings:
+    names = ("passages", "max_tokens", "head_tokens")
+    passages = PassageSettings(**{name: manifest["passages"][name] for name in names})
+    return BuildSettings(
+        passages, LexicalSettings(**manifest["lexical"]), **manifest["build"], resources=resources
+    )
+
+
+def encode_shard(
+    into: Path,
+    store: Store,
     encoder: BuildEncoder,
     settings: BuildSettings,
-    previous: Generation | None,
+    shard: tuple[int, int],
     progress: Progress,
+) -> int:
+    """Encode a part of what the next build needs, and keep it for that build.
+
+    Many processes may do this at once, each with a part of its own.
+
+    Args:
+        into: the index folder; created if it is not there.
+        store: the products.
+        encoder: the one that the index will be built with.
+        settings: the ones that the index will be built with.
+        shard: (part, parts): every `parts`-th passage, from the `part`-th on; part counts from 1.
+        progress: is told how far it has come.
+
+    Returns:
+        The number of passages that were encoded; those known already are not.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    part, parts = shard
+    into.mkdir(parents=True, exist_ok=True)
+    cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
+    known = [cache, *_vectors_before(current_generation(into), encoder)]
+    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
+    done = 0
+    with cache, store.snapshot() as snapshot:
+        writer = VectorWriter(None, encoder.dimension, encoder.encode_passages, known, cache)
+        for chunk in prepare(snapshot.records(), snapshot.count, preparation, settings.resources.workers):
+            passages = [passage for cut in chunk.cuts for passage in cut.passages]
+            writer.add(passages[part - 1 :: parts], _unseen)
+            done += len(chunk.cuts)
+            progress("encoding", done, snapshot.count)
+    return writer.encoded
+
+
+def _unseen(share: float) -> None:
+    """Take note of progress within a chunk, which is not shown."""
+
+
+def _build(
+    folder: Path,
+    into: Path,
+    store: Store,
+    encoder: BuildEncoder,
+    settings: BuildSettings,
+    progress: Progress,
+    source: Mapping[str, object],
 ) -> dict[str, Any]:
-    """Cut, encode and index passages; return the facts for the manifest."""
-    known = _known_vectors(previous, encoder)
-    writer = VectorWriter(folder / "vectors.npy", encoder.dimension, encoder.encode_passages, known)
-    cutter = encoder.cutter(settings.passages)
-    numbers: list[int] = []  # passages of each product, in row order
-    dropped: list[int] = []
-    for chunk in _chunks(Columns(folder / "columns.arrow").products()):
-        cuts = cutter.cut(chunk)
-
-        def report(share: float, before: int = len(numbers), now: int = len(cuts)) -> None:
-            progress("encoding", before + int(share * now), count)
-
-        writer.add([passage for cut in cuts for passage in cut.passages], report)
-        numbers += [len(cut.passages) for cut in cuts]
-        progress("encoding", len(numbers), count)
-        dropped += [cut.dropped_words for cut in cuts]
-    np.save(folder / "passage_hashes.npy", writer.close())
-    rows = np.repeat(np.arange(count, dtype=np.int64), numbers)
-    np.save(folder / "passage_rows.npy", rows)
-    sample = _sample_titles(folder, count)
-    dense = _write_dense(folder, sample, encoder, settings, progress)
+    """Write everything that a generation holds."""
+    watch = Stopwatch()
+    with store.snapshot() as snapshot:
+        if not snapshot.count:
+            raise InputError("the store has no product", remedy="Name a catalogue: tilth index CATALOGUE")
+        cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
+        known = [cache, *_vectors_before(current_generation(into), encoder)]
+        rows = _write_rows(folder, snapshot, encoder, settings, cache, known, progress, watch)
+    dense = _write_dense(folder, rows.titles, encoder, settings, progress)
+    watch.lap("dense")
+    progress("storing the encoder", 0, 1)
+    encoder.save(folder / "encoder")
+    progress("storing the encoder", 1, 1)
     passages = {
-        "letters_per_token": round(encoder.letters_per_token(sample), 2),
-        **asdict(cutter.settings),
+        "letters_per_token": round(encoder.letters_per_token(rows.titles), 2),
         "reserved": encoder.reserved(),
-        "count": len(rows),
-        "encoded": writer.encoded,
-        "reused": writer.reused,
-        "dropped_words": sum(dropped),
-        "cut_products": sum(words > 0 for words in dropped),
+        **rows.to_json(),
     }
-    return {"passages": passages, "dense": dense.to_json()}
+    return write_manifest(
+        folder,
+        {
+            "tilth": version("tilth"),
+            "catalogue": {**source, "products": snapshot.count},
+            "store": {"id": store.store_id, "sequence": snapshot.sequence},
+            "encoder": encoder.identity,
+            "lexical": settings.lexical.to_json(),
+            "passages": passages,
+            "dense": dense.to_json(),
+            "build": {"recall": settings.recall, "seed": settings.seed},
+            "seconds": {stage: round(ms / 1000, 2) for stage, ms in watch.milliseconds.items()},
+        },
+    )
 
 
-def _known_vectors(previous: Generation | None, encoder: BuildEncoder) -> VectorStore | None:
+def _write_rows(
+    folder: Path,
+    snapshot: Snapshot,
+    encoder: BuildEncoder,
+    settings: BuildSettings,
+    cache: VectorCache,
+    known: Sequence[KnownVectors],
+    progress: Progress,
+    watch: Stopwatch,
+) -> "_Rows":
+    """Write columns, the lexical index and the codes of all passages, in row order."""
+    resources = settings.resources
+    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
+    vocabulary, rows = VocabularyCounter(), _Rows(preparation.cutter.settings, snapshot.count)
+    vectors = VectorWriter(folder / _CODES, encoder.dimension, encoder.encode_passages, known, cache)
+    with (
+        cache,
+        ColumnsWriter(folder / "columns") as columns,
+        LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
+    ):
+        for chunk in prepare(snapshot.records(), snapshot.count, preparation, resources.workers):
+            watch.lap("prepare")
+            columns.add(chunk.columns)
+            vocabulary.merge(chunk.words)
+            for document in chunk.documents:
+                lexical.add(document)
+            watch.lap("write")
+
+            def report(share: float, before: int = rows.count, chunk: Prepared = chunk) -> None:
+                progress("indexing", before + int(share * len(chunk.cuts)), snapshot.count)
+
+            vectors.add([passage for cut in chunk.cuts for passage in cut.passages], report)
+            watch.lap("encode")
+            rows.add(chunk)
+            progress("indexing", rows.count, snapshot.count)
+    vocabulary.write(folder / "vocabulary.txt")
+    np.save(folder / "passage_hashes.npy", vectors.close())
+    np.save(folder / "passage_rows.npy", rows.of_passages())
+    np.save(folder / "steady_hashes.npy", np.concatenate(rows.steady))
+    rows.encoded, rows.reused = vectors.encoded, vectors.reused
+    watch.lap("commit")
+    return rows
+
+
+class _Rows:
+    """What is gathered about the rows while they are written: a few bytes a product."""
+
+    def __init__(self, settings: PassageSettings, total: int) -> None:
+        self.settings, self.count = settings, 0
+        self.encoded = self.reused = 0
+        self.titles: list[str] = []  # from all over the catalogue: they stand in for queries
+        self.steady: list[Hashes] = []
+        self._sampled = set(np.linspace(0, total - 1, min(_SAMPLE, total)).astype(int).tolist())
+        self._passages: list[npt.NDArray[np.int32]] = []
+        self._dropped: list[npt.NDArray[np.int32]] = []
+
+    def add(self, chunk: Prepared) -> None:
+        """Take note of the next rows."""
+        self.titles += [
+            title for row, title in enumerate(chunk.titles, start=self.count) if row in self._sampled
+        ]
+        self.steady.append(chunk.steady)
+        self._passages.append(np.array([len(cut.passages) for cut in chunk.cuts], np.int32))
+        self._dropped.append(np.array([cut.dropped_words for cut in chunk.cuts], np.int32))
+        self.count += len(chunk.titles)
+
+    def of_passages(self) -> npt.NDArray[np.int32]:
+        """Return the row of each passage."""
+        return np.repeat(np.arange(self.count, dtype=np.int32), np.concatenate(self._passages))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts about passages, for the manifest."""
+        dropped = np.concatenate(self._dropped)
+        return {
+            **asdict(self.settings),
+            "count": int(np.concatenate(self._passages).sum()),
+            "encoded": self.encoded,
+            "reused": self.reused,
+            "dropped_words": int(dropped.sum()),
+            "cut_products": int(np.count_nonzero(dropped)),
+        }
+
+
+def _vectors_before(previous: Generation | None, encoder: BuildEncoder) -> list[KnownVectors]:
     """Return the vectors of the generation before, if its encoder would make the same ones."""
     if previous is None or not same_passage_vectors(previous.manifest.get("encoder", {}), encoder.identity):
-        return None
-    hashes = np.load(previous.folder / "passage_hashes.npy")
-    return VectorStore(hashes, np.load(previous.folder / "vectors.npy", mmap_mode="r"))
-
-
-def _sample_titles(folder: Path, count: int) -> list[str]:
-    """Return titles from all over the catalogue, which stand in for queries."""
-    columns = Columns(folder / "columns.arrow")
-    rows = np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64)
-    return [columns.product(row).title for row in rows.tolist()]
+        return []
+    dense = DenseIndex.open(previous.folder, DenseSettings(**previous.manifest["dense"]))
+    return [VectorStore(np.load(previous.folder / "passage_hashes.npy"), dense.codes)]
 
 
 def _write_dense(
-    folder: Path, sample: list[str], encoder: BuildEncoder, settings: BuildSettings, progress: Progress
+    folder: Path, titles: Sequence[str], encoder: BuildEncoder, settings: BuildSettings, progress: Progress
 ) -> DenseSettings:
     progress("building the dense index", 0, 1)
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     dense = build_dense(
-        vectors,
+        np.load(folder / _CODES, mmap_mode="r"),
         folder / "dense.faiss",
-        encoder.encode_queries(sample),
+        encoder.encode_queries(titles),
         recall=settings.recall,
         seed=settings.seed,
-        threads=settings.threads,
+        threads=settings.resources.threads,
     )
+    (folder / _CODES).unlink()
     progress("building the dense index", 1, 1)
     return dense
-
-
-def _chunks(products: Iterator[Product]) -> Iterator[list[Product]]:
-    while chunk := list(islice(products, _CHUNK)):
-        yield chunk

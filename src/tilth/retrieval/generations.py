@@ -1,11 +1,14 @@
 """An index folder: immutable generations, the manifest of each, and the switch from one to the next.
 
-DIR/current                 {"generation": 3, "manifest": SHA-256}: replaced in one step, the switch
+DIR/current                 {"generation": 3, "manifest": XXH3-128}: replaced in one step, the switch
 DIR/generations/3/          manifest.json and the files that it lists with their checksums
 DIR/lock                    held while a generation is being built
+
+Who reads a generation holds a shared lock on its manifest; a generation that is not the current one is
+removed as soon as nobody holds one. The system releases locks when a process ends, however it ends.
 """
 
-import hashlib
+import fcntl
 import os
 import re
 import shutil
@@ -13,31 +16,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import filelock
 import orjson
+import xxhash
 
 from tilth.errors import IndexFormatError, IndexLockedError, InputError
 from tilth.files import replacing, sync_folder
 
 FORMAT = "tilth-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 _CURRENT = "current"
 _GENERATIONS = "generations"
 _ASIDE = ".building-"
 _NUMBER = re.compile(r"\d+$")
+_OURS = frozenset(
+    {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors"}
+    | {"store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "store.sqlite-journal"}
+)
+_BLOCK = 1 << 22  # bytes hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation: its folder, number and manifest, and the checksum that the manifest must have."""
+    """One generation: its folder, number and manifest, and the checksum that the manifest must have.
+
+    `held` keeps it from being removed while the object lives; None where it was not opened for reading.
+    """
 
     folder: Path
     number: int
     manifest: dict[str, Any]
     checksum: str
+    held: IO[bytes] | None = None
 
 
 @contextmanager
@@ -56,7 +69,7 @@ def new_generation(into: Path) -> Iterator[Path]:
         InputError: `into` is a file, or a folder that holds something else.
         IndexLockedError: another process builds into it.
     """
-    _claim(into)
+    claim(into)
     lock = filelock.FileLock(into / "lock")
     try:
         lock.acquire(timeout=0)
@@ -78,12 +91,18 @@ def new_generation(into: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _claim(into: Path) -> None:
-    """Make sure that the folder is ours or empty: nobody's files are ever mixed with an index."""
+def claim(into: Path) -> None:
+    """Make sure that a folder is an index folder or empty: nobody's files are ever mixed with an index.
+
+    Args:
+        into: the folder; created if it is not there.
+
+    Raises:
+        InputError: it is a file, holds something else, or cannot be made.
+    """
     if into.is_dir():
-        ours = {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json"}
         names = (entry.name for entry in into.iterdir())
-        strange = sorted(name for name in names if name not in ours and not name.endswith(".part"))
+        strange = sorted(name for name in names if name not in _OURS and not name.endswith(".part"))
         if strange:
             raise InputError(
                 f"is not an index folder: it holds {', '.join(strange[:3])}",
@@ -110,17 +129,42 @@ def _remove_left_overs(into: Path) -> None:
 
 
 def _switch(into: Path, aside: Path, number: int) -> None:
-    """Make the new generation durable, then the current one; keep the one before for its readers."""
+    """Make the new generation durable, then the current one; remove those that nobody reads."""
     for path in aside.rglob("*"):
         _sync(path)
     _sync(aside)
-    manifest = _sha256(aside / MANIFEST)
+    manifest = _checksum(aside / MANIFEST)
     aside.rename(into / _GENERATIONS / str(number))
     sync_folder(into / _GENERATIONS)
     with replacing(into / _CURRENT) as file:
         file.write(orjson.dumps({"generation": number, "manifest": manifest}))
-    for old in _numbers(into)[:-2]:
-        shutil.rmtree(into / _GENERATIONS / str(old))
+    remove_unread(into, keep=number)
+
+
+def remove_unread(into: Path, *, keep: int) -> None:
+    """Remove every generation but one that no process reads.
+
+    A folder is renamed before its files go, so that what a kill leaves is removed by the next build.
+
+    Args:
+        into: the index folder, whose lock the caller holds.
+        keep: the current generation.
+    """
+    for number in _numbers(into):
+        folder = into / _GENERATIONS / str(number)
+        if number != keep and _set_aside(folder):
+            shutil.rmtree(folder.with_name(f"{_ASIDE}{number}"))
+
+
+def _set_aside(folder: Path) -> bool:
+    """Rename the folder of a generation that nobody reads; tell whether it was one."""
+    with (folder / MANIFEST).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
+    return True
 
 
 def _sync(path: Path) -> None:
@@ -132,9 +176,9 @@ def _sync(path: Path) -> None:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest: the facts, the format and the size and SHA-256 of every file in the folder."""
+    """Write the manifest: the facts, the format and the size and XXH3-128 of every file in the folder."""
     files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": _checksum(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.endswith(".lock")
     }
@@ -143,40 +187,53 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path) -> str:
+    """Return XXH3-128 of a file: against damage, not against forgery, and as fast as it can be read."""
+    checksum = xxhash.xxh3_128()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            checksum.update(block)
+    return checksum.hexdigest()
 
 
 def current_generation(path: Path) -> Generation | None:
-    """Return the current generation of a folder unverified, or None if there is none yet."""
+    """Return the current generation of a folder unverified and not held, or None if there is none yet."""
     if not (path / _CURRENT).is_file():
         return None
+    number, checksum = _current(path)
+    folder = path / _GENERATIONS / str(number)
+    return Generation(folder, number, _read_json(folder / MANIFEST), checksum)
+
+
+def current_number(path: Path) -> int:
+    """Return the number of the current generation: cheap enough to be asked several times a second."""
+    return _current(path)[0]
+
+
+def _current(path: Path) -> tuple[int, str]:
     current = _read_json(path / _CURRENT)
     number = current.get("generation")
     if not isinstance(number, int):
         raise IndexFormatError(f"{path / _CURRENT}: names no generation. Build the index again")
-    folder = path / _GENERATIONS / str(number)
-    return Generation(folder, number, _read_json(folder / MANIFEST), str(current.get("manifest")))
+    return number, str(current.get("manifest"))
 
 
-def open_generation(path: Path) -> Generation:
+def open_generation(path: Path, *, checksums: bool = True) -> Generation:
     """Return the current generation after verifying format, version, sizes and checksums.
 
     Args:
         path: the index folder.
+        checksums: read every file; without it, only the manifest is verified.
 
     Returns:
-        The generation.
+        The generation, held against removal as long as the object lives.
 
     Raises:
         IndexFormatError: no index is there, or it is foreign, newer, older or damaged; names the file.
     """
     if not path.is_dir():
         raise IndexFormatError(f"{path}: no index there. Build one: tilth index CATALOGUE --into {path}")
-    generation = current_generation(path)
-    if generation is None:
-        raise IndexFormatError(f"{path}: not an index (no file 'current'), or its first build did not end")
+    generation = _hold_current(path)
     manifest = generation.manifest
     if manifest.get("format") != FORMAT:
         raise IndexFormatError(f"{generation.folder}: not a Tilth index (format {manifest.get('format')!r})")
@@ -187,11 +244,37 @@ def open_generation(path: Path) -> Generation:
             f"{generation.folder}: format version {version}, {age} than this program's {FORMAT_VERSION}. "
             + ("Upgrade Tilth" if age == "newer" else "Build the index again")
         )
-    if _sha256(generation.folder / MANIFEST) != generation.checksum:
+    if _checksum(generation.folder / MANIFEST) != generation.checksum:
         raise IndexFormatError(f"{generation.folder / MANIFEST}: has a wrong checksum. Build the index again")
-    for name, facts in manifest["files"].items():
+    for name, facts in manifest["files"].items() if checksums else ():
         _verify(generation.folder / name, facts)
     return generation
+
+
+def _hold_current(path: Path) -> Generation:
+    """Hold the current generation; where another replaces it in this very moment, that one."""
+    while True:
+        if not (path / _CURRENT).is_file():
+            raise IndexFormatError(
+                f"{path}: not an index (no file 'current'), or its first build did not end"
+            )
+        number, checksum = _current(path)
+        folder = path / _GENERATIONS / str(number)
+        held = _shared_lock(folder / MANIFEST)
+        if held is not None:
+            return Generation(folder, number, _read_json(folder / MANIFEST), checksum, held)
+        if number == current_number(path):
+            raise IndexFormatError(f"{folder / MANIFEST}: cannot be read. Build the index again")
+
+
+def _shared_lock(manifest: Path) -> IO[bytes] | None:
+    """Return the opened and locked file; None if it is gone, or about to go."""
+    try:
+        held = manifest.open("rb")
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    return held if manifest.is_file() else None
 
 
 def _verify(path: Path, facts: dict[str, Any]) -> None:
@@ -200,7 +283,7 @@ def _verify(path: Path, facts: dict[str, Any]) -> None:
         damage = "is missing"
     elif path.stat().st_size != facts["bytes"]:
         damage = f"has {path.stat().st_size} bytes instead of {facts['bytes']}"
-    elif _sha256(path) != facts["sha256"]:
+    elif _checksum(path) != facts["xxh3"]:
         damage = "has a wrong checksum"
     if damage:
         raise IndexFormatError(f"{path}: the index is damaged: the file {damage}. Build the index again")

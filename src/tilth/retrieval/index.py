@@ -1,4 +1,4 @@
-"""An opened index: one generation with its columns, both retrievers, the encoder and the fusion."""
+"""An opened generation with its columns, both retrievers, the encoder and the fusion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,20 @@ from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError, SettingError
 from tilth.files import replacing
-from tilth.protocols import Encoder, Retriever, Rows
+from tilth.protocols import Encoder
 from tilth.retrieval.columns import Columns
-from tilth.retrieval.dense import DenseIndex, DenseRetriever, DenseSettings
+from tilth.retrieval.dense import DenseIndex, DenseSettings
 from tilth.retrieval.encoder import letters_per_token, open_encoder
-from tilth.retrieval.filters import Filters, allowed_rows
 from tilth.retrieval.fusion import Fusion
-from tilth.retrieval.generations import open_generation
-from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever, LexicalSettings
+from tilth.retrieval.generations import Generation, claim, open_generation
+from tilth.retrieval.lexical import LexicalIndex, LexicalSettings
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.spelling import Speller
-from tilth.retrieval.tfidf import TfidfRetriever
+from tilth.retrieval.vectors import Hashes
+from tilth.store import Store
 
 _FUSION_FILE = "fusion.json"
+_STORE_FILE = "store.sqlite"
 LEAST_LETTERS = 2.0  # a token; below it the encoder does not know the words
 
 # Of lexical and dense, in this order. A general encoder is the weaker of the two on product catalogues, and
@@ -32,17 +33,18 @@ DEFAULT_FUSION = Fusion("rrf", (1.0, 0.5))
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Everything that answers queries, read-only and safe to share between threads."""
+    """One generation as it was built, read-only and safe to share between threads."""
 
-    folder: Path  # of the generation
-    manifest: dict[str, Any]
+    generation: Generation
     columns: Columns
     lexical: LexicalIndex
     dense: DenseIndex
     encoder: Encoder
     tokenizer: Tokenizer
+    vocabulary: list[str]
     speller: Speller
-    fusion: Fusion
+    steady: Hashes  # (rows,) of what a product is apart from its price, availability and popularity
+    cutter: PassageCutter
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 1) -> "Index":
@@ -53,73 +55,93 @@ class Index:
             threads: how many the encoding of one query may use.
 
         Returns:
-            The index.
+            The generation.
 
         Raises:
             IndexFormatError: no index is there, or it is damaged, foreign or of another version.
         """
         generation = open_generation(path)
         folder, manifest = generation.folder, generation.manifest
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        rows = np.load(folder / "passage_rows.npy")
         lexical = LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"]))
         vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split()
+        tokenizer = Tokenizer.from_file(str(folder / "encoder" / "tokenizer.json"))
         return cls(
-            folder,
-            manifest,
-            Columns(folder / "columns.arrow"),
+            generation,
+            Columns(folder / "columns"),
             lexical,
-            DenseIndex(folder / "dense.faiss", DenseSettings(**manifest["dense"]), vectors, rows),
+            DenseIndex.open(folder, DenseSettings(**manifest["dense"])),
             open_encoder(folder / "encoder", threads=threads),
-            Tokenizer.from_file(str(folder / "encoder" / "tokenizer.json")),
+            tokenizer,
+            vocabulary,
             Speller(vocabulary, lexical.knows),
-            read_fusion(path),
+            np.load(folder / "steady_hashes.npy", mmap_mode="r"),
+            _cutter(tokenizer, manifest["passages"]),
         )
 
-    def __len__(self) -> int:
-        return len(self.columns)
+    @property
+    def folder(self) -> Path:
+        """The folder of the generation."""
+        return self.generation.folder
 
-    def allowed_rows(self, filters: Filters | None) -> Rows | None:
-        """Return the rows that filters allow, None for all.
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the generation was made of."""
+        return self.generation.manifest
 
-        Args:
-            filters: field name to condition.
-
-        Returns:
-            Rows, ascending.
-
-        Raises:
-            InputError: an unknown field or a value of the wrong type.
-        """
-        return allowed_rows(self.columns.table, filters)
-
-    def retrievers(self) -> dict[str, Retriever]:
-        """Return the single retrievers by name: lexical and dense."""
-        ids = self.columns.ids
-        return {
-            "lexical": LexicalRetriever(self.lexical, ids, self.speller.correct),
-            "dense": DenseRetriever(self.dense, self.encoder, ids),
-        }
+    @property
+    def sequence(self) -> int:
+        """The last change of the store that the generation holds."""
+        return int(self.manifest["store"]["sequence"])
 
     def encodes(self, text: str) -> bool:
         """Tell whether the encoder knows the words of a text, rather than their single letters."""
         return letters_per_token(self.tokenizer, [text]) >= LEAST_LETTERS
 
-    def cutter(self) -> PassageCutter:
-        """Return what cuts a product into the passages that this index holds."""
-        facts = self.manifest["passages"]
-        names = ("passages", "max_tokens", "head_tokens")
-        settings = PassageSettings(**{name: facts[name] for name in names})
-        return PassageCutter(self.tokenizer, settings, facts["reserved"])
 
-    def tfidf(self) -> TfidfRetriever:
-        """Fit the classical baseline on the passages of this index; takes time and memory for all of them."""
-        texts: list[str] = []
-        rows: list[int] = []
-        for row, cut in enumerate(self.cutter().cut(list(self.columns.products()))):
-            texts += cut.passages
-            rows += [row] * len(cut.passages)
-        return TfidfRetriever(texts, np.array(rows, np.int64), self.columns.ids)
+def check_store(generation: Generation, store: Store) -> None:
+    """Refuse a store that is not the one that a generation was built from.
+
+    Args:
+        generation: opened or not.
+        store: an opened store.
+
+    Raises:
+        IndexFormatError: it is another.
+    """
+    built_from = generation.manifest["store"]["id"]
+    if store.store_id != built_from:
+        raise IndexFormatError(
+            f"{generation.folder}: was built from the store {built_from}, not from {store.store_id}. "
+            "Name its own store, or build the index again"
+        )
+
+
+def _cutter(tokenizer: Tokenizer, facts: dict[str, Any]) -> PassageCutter:
+    """Return what cuts a product into the passages that the generation holds."""
+    names = ("passages", "max_tokens", "head_tokens")
+    return PassageCutter(
+        tokenizer, PassageSettings(**{name: facts[name] for name in names}), facts["reserved"]
+    )
+
+
+def open_store(path: Path, url: str | None = None, *, create: bool = True) -> Store:
+    """Open the store of an index folder.
+
+    Args:
+        path: the index folder.
+        url: of the store; None: the SQLite file in the folder.
+        create: make it if it is not there.
+
+    Returns:
+        The store.
+
+    Raises:
+        InputError: `path` is a file, or a folder that holds something else.
+        StoreError: the store is not there, cannot be read, or is of another version.
+    """
+    if create:
+        claim(path)
+    return Store.open(url if url is not None else path / _STORE_FILE, create=create)
 
 
 def read_fusion(path: Path) -> Fusion:

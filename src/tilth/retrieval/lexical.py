@@ -1,61 +1,70 @@
-"""BM25 over the fields of a product, in tantivy.
+"""BM25 over the terms of a product, in tantivy.
 
-Each query term scores a product by its best field (a disjunction maximum with a small share of the other
-fields), and the terms add up. The field `text` holds everything a product says in prose, its title twice,
-so that a term's weight is that of the term in the product; the narrow fields then lift products that carry
-the term where it matters. Summing the fields instead counts one word up to six times, at six unrelated
-document frequencies: on real queries that costs 5 to 9 points of nDCG@10 (docs/log.md).
+A product is one text: its title counts six times, brand, type and description four times, attributes and
+identifiers once. So a term has one document frequency, whatever field it stands in, and a query is a sum of
+one score a term. Separate fields give one word up to six unrelated frequencies, and to sum them costs 5 to 9
+points of nDCG@10 on real queries; their disjunction maximum is no better than this and four times as slow
+(docs/log.md). Which products a query need not look at is decided in `pruning`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from copy import copy
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 import tantivy
 
 from tilth.catalog import Product
 from tilth.errors import SettingError
-from tilth.protocols import Rows
+from tilth.protocols import Allowed, Rows
 from tilth.query import Query
-from tilth.retrieval.analyzer import analyze, build_analyzer, compact, expand, stem
-from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, fetch_with_ties, named
+from tilth.retrieval.analyzer import analyze, compact, index_terms
+from tilth.retrieval.pruning import Term, best_hits
+from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, named
 from tilth.run import Hit, Run
 
 FIELDS = ("identifiers", "title", "brand", "type", "attributes", "text")
 MOST_TERMS = 128  # distinct terms of a query that are looked up; more is a pasted page, not a query
 _MOST_IDENTIFIED = 100  # products that one identifier may name
-_ROW = "row"
+_ROW = "row"  # the number, to be read
+_KEY = "key"  # the number, to be looked up: hexadecimal digits are found three times as fast as integers
 _EXACT = "exact"  # whole identifiers, which are looked up and not scored
-_ANALYZER_NAME = "tilth"
-_FEW_ALLOWED = 10_000  # rows; fewer are handed to tantivy as a set, more are found by reading on
+_EVERY = "*"  # stands among the identifiers of every product, and so counts the deleted ones too
+_TEXT = "text"
+_SET_COST = 3  # what looking up one allowed row costs, in hits read
+_MARGIN = 100  # hits read beyond those wanted: most ties at the cut end there
+_MOST_TIES = 10_000  # beyond as many equal scores, the order of the index decides
 _NEGATIVE = frozenset({"", "false", "no", "n", "none", "n/a", "not available", "not supported", "нет", "-"})
 
-
-def _default_boosts() -> dict[str, float]:
-    return {"identifiers": 0.5, "title": 0.5, "brand": 0.5, "type": 0.5, "attributes": 0.5, "text": 1.0}
+LexicalDocument = str  # JSON, as tantivy reads it
 
 
 @dataclass(frozen=True, slots=True)
 class LexicalSettings:
-    """Boost of each field, from 0 (not searched), and the share (0 to 1) of fields other than the best."""
+    """How often a title counts, and brand, type and description; attributes and identifiers count once."""
 
-    boosts: Mapping[str, float] = field(default_factory=_default_boosts)
-    tie: float = 0.1
+    title: int = 6
+    prose: int = 4
 
     def __post_init__(self) -> None:
-        for name, boost in self.boosts.items():
-            if name not in FIELDS:
-                raise SettingError(f"no lexical field {name!r}; there are {', '.join(FIELDS)}")
-            if not 0 <= boost < float("inf"):
-                raise SettingError(f"the boost of {name!r} is {boost}; it must be a number from 0")
-        if not 0 <= self.tie <= 1:
-            raise SettingError(f"tie is {self.tie}; it must lie between 0 and 1")
+        for name, times in (("title", self.title), ("prose", self.prose)):
+            if not 1 <= times <= 20:
+                raise SettingError(f"the {name} is to count {times} times; it must be 1 to 20")
 
     def to_json(self) -> dict[str, object]:
         """Return the settings as plain data, for the manifest."""
         return asdict(self)
+
+
+_DEFAULT = LexicalSettings()
 
 
 def is_negative(value: object) -> bool:
@@ -63,57 +72,84 @@ def is_negative(value: object) -> bool:
     return value is False or str(value).strip().lower() in _NEGATIVE
 
 
-def field_terms(product: Product) -> dict[str, str]:
-    """Return the expanded text of each field; an attribute that says 'no' is left out, with its name."""
-    attributes = (
-        name if value is True else f"{name} {value}"
+def lexical_document(row: int, product: Product, settings: LexicalSettings = _DEFAULT) -> LexicalDocument:
+    """Return what a lexical index holds of a product; made in any process, added by the one that writes.
+
+    Args:
+        row: the number of the product in the index.
+        product: the product.
+        settings: how often each part counts.
+
+    Returns:
+        For `LexicalWriter.add` and `LexicalUpdater.add`.
+    """
+    title = index_terms(product.title)
+    prose = (index_terms(text) for text in (product.brand, product.product_type, product.description))
+    identifiers = _identifiers(product)
+    exact = [joined for joined in map(compact, identifiers) if joined]
+    parts = [title] * settings.title + [" ".join(prose)] * settings.prose
+    parts += dict.fromkeys(_attribute_terms(product).split())  # a list of sizes is not about each of them
+    parts += dict.fromkeys(chain(" ".join(map(index_terms, identifiers)).split(), exact))
+    document = {_ROW: row, _KEY: _key(row), _EXACT: [_EVERY, *exact], _TEXT: " ".join(parts)}
+    return orjson.dumps(document).decode()
+
+
+def field_terms(product: Product) -> dict[str, set[str]]:
+    """Return the terms of each field of `FIELDS`; an attribute that says 'no' is left out, with its name."""
+    identifiers = _identifiers(product)
+    title, brand, kind, description = (
+        analyze(text) for text in (product.title, product.brand, product.product_type, product.description)
+    )
+    return {
+        "identifiers": {*chain(*map(analyze, identifiers)), *filter(None, map(compact, identifiers))},
+        "title": set(title),
+        "brand": set(brand),
+        "type": set(kind),
+        "attributes": set(_attribute_terms(product).split()),
+        "text": {*title, *brand, *kind, *description},
+    }
+
+
+def _attribute_terms(product: Product) -> str:
+    return " ".join(
+        _pair_terms(name if value is True else f"{name} {value}")
         for name, value in product.attributes.items()
         if not is_negative(value)
     )
-    identifiers = _identifiers(product)
-    title, brand, kind = expand(product.title), expand(product.brand), expand(product.product_type)
-    return {
-        "identifiers": expand(" ".join([*identifiers, *map(compact, identifiers)])),
-        "title": title,
-        "brand": brand,
-        "type": kind,
-        "attributes": expand(" ; ".join(attributes).replace("_", " ")),
-        "text": f"{title} {title} {brand} {kind} {expand(product.description)}",
-    }
+
+
+@lru_cache(65_536)
+def _pair_terms(pair: str) -> str:
+    return index_terms(pair.replace("_", " "))
 
 
 def _identifiers(product: Product) -> list[str]:
     return [known for known in (product.id, product.mpn, product.gtin) if known]
 
 
+def _key(row: int) -> str:
+    return f"{row:08x}"
+
+
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
-    builder.add_unsigned_field(_ROW, indexed=True, fast=True)
+    builder.add_unsigned_field(_ROW, fast=True)
+    builder.add_text_field(_KEY, tokenizer_name="raw", index_option="basic")
     builder.add_text_field(_EXACT, tokenizer_name="raw", index_option="basic")
-    for name in FIELDS:
-        builder.add_text_field(name, tokenizer_name=_ANALYZER_NAME, index_option="freq")
+    builder.add_text_field(_TEXT, tokenizer_name="whitespace", index_option="freq")
     return builder.build()
 
 
 class LexicalWriter:
-    """Writes products, in row order, into a new lexical index, which is whole when its block ends well."""
+    """Writes a new lexical index, which is whole when its block ends well."""
 
     def __init__(self, folder: Path, *, memory: int = 256_000_000, threads: int = 1) -> None:
         folder.mkdir(parents=True)
-        index = tantivy.Index(_schema(), path=str(folder))
-        index.register_tokenizer(_ANALYZER_NAME, build_analyzer())
-        self._writer = index.writer(memory, threads)
+        self._writer = tantivy.Index(_schema(), path=str(folder)).writer(memory, threads)
 
-    def add(self, row: int, product: Product) -> None:
+    def add(self, document: LexicalDocument) -> None:
         """Add one product."""
-        document = tantivy.Document()
-        document.add_unsigned(_ROW, row)
-        for identifier in filter(None, map(compact, _identifiers(product))):
-            document.add_text(_EXACT, identifier)
-        for name, terms in field_terms(product).items():
-            if terms:
-                document.add_text(name, terms)
-        self._writer.add_document(document)
+        self._writer.add_json(document)
 
     def __enter__(self) -> Self:
         return self
@@ -127,25 +163,89 @@ class LexicalWriter:
         self._writer.wait_merging_threads()
 
 
+class LexicalUpdater:
+    """Changes an existing lexical index, best a `clone` of it: one at a time, and none beside a writer."""
+
+    def __init__(self, folder: Path, *, memory: int = 32_000_000, threads: int = 1) -> None:
+        """Open a folder.
+
+        Args:
+            folder: of a lexical index.
+            memory: bytes for changes that are not committed, from 15,000,000 a thread.
+            threads: how many write.
+        """
+        self._writer = tantivy.Index.open(str(folder)).writer(memory, threads)
+
+    def add(self, document: LexicalDocument) -> None:
+        """Add one product, whose row the index does not hold."""
+        self._writer.add_json(document)
+
+    def delete(self, row: int) -> None:
+        """Delete the product of a row, if the index holds one."""
+        self._writer.delete_documents_by_term(_KEY, _key(row))
+
+    def commit(self) -> None:
+        """Make the changes so far durable, and visible to `LexicalIndex.refreshed`."""
+        self._writer.commit()
+
+    def close(self) -> None:
+        """Drop what was not committed, and wait until no thread writes into the folder any more."""
+        self._writer.rollback()
+        self._writer.wait_merging_threads()
+
+
+def clone(folder: Path, to: Path) -> None:
+    """Make a lexical index that can be changed without changing the one that it starts from.
+
+    Nothing is ever written into an existing file of a segment, so links are enough: hard ones, which outlive
+    the folder, or symbolic ones across file systems, which do not.
+
+    Args:
+        folder: a lexical index that nobody writes.
+        to: a folder that does not exist.
+    """
+    to.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.suffix == ".json":
+            shutil.copyfile(file, to / file.name)
+        elif file.suffix != ".lock":
+            _link(file.resolve(), to / file.name)
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:  # another file system, or one without hard links
+        link.symlink_to(file)
+
+
 class LexicalIndex:
-    """An opened lexical index; safe to share between threads."""
+    """An opened lexical index, as it was when opened or refreshed; safe to share between threads."""
 
     def __init__(self, folder: Path, settings: LexicalSettings | None = None) -> None:
-        index = tantivy.Index.open(str(folder))
-        index.register_tokenizer(_ANALYZER_NAME, build_analyzer())
         self.settings = settings or LexicalSettings()
-        self._fields = [(name, boost) for name, boost in self.settings.boosts.items() if boost > 0]
-        self._schema = index.schema
-        self._searcher = index.searcher()
+        self._index = tantivy.Index.open(str(folder))
+        self._index.config_reader("manual")
+        self._read()
+
+    def _read(self) -> None:
+        self._index.reload()
+        self._schema = self._index.schema
+        self._searcher = self._index.searcher()
+        self._ever = self._searcher.doc_freq(_EXACT, _EVERY)
 
     def __len__(self) -> int:
         return self._searcher.num_docs
 
+    def refreshed(self) -> "LexicalIndex":
+        """Return the index with all that was committed since; this one stays as it is."""
+        fresh = copy(self)
+        fresh._read()
+        return fresh
+
     def knows(self, word: str) -> bool:
-        """Tell whether some product has every term of a word in a searched field."""
-        return all(
-            any(self._searcher.doc_freq(name, term) for name, _ in self._fields) for term in analyze(word)
-        )
+        """Tell whether some product has every term of a word."""
+        return all(self._searcher.doc_freq(_TEXT, term) for term in analyze(word))
 
     def identified_rows(self, text: str) -> Rows:
         """Return the rows of the products whose id, mpn or gtin is the whole query, however it is spelt."""
@@ -155,61 +255,84 @@ class LexicalIndex:
         query = tantivy.Query.term_query(self._schema, _EXACT, identifier, "basic")
         return self._fetch(query, _MOST_IDENTIFIED).rows
 
-    def search_rows(self, text: str, k: int, allowed: Rows | None = None) -> RowHits:
+    def search_rows(self, text: str, k: int, allowed: Allowed | None = None) -> RowHits:
         """Return the rows with the best scores, `k` and those that tie with the last, best first.
 
         Args:
             text: what the user typed; any characters.
             k: how many; 0 gives none.
-            allowed: the only rows that may be returned, ascending; None allows all.
+            allowed: for each row whether it may be returned; None allows all.
 
         Returns:
             Rows and BM25 scores; every score is above 0.
         """
-        query = self._query(query_terms(text))
-        if query is None or k <= 0 or (allowed is not None and not len(allowed)):
+        terms = self._terms(text)
+        if not terms or k <= 0 or not len(self):
             return NO_HITS
         if allowed is None:
-            return fetch_with_ties(lambda n: self._fetch(query, n), k)
-        if len(allowed) <= _FEW_ALLOWED:
-            only = self._only(query, allowed)
-            return fetch_with_ties(lambda n: self._fetch(only, n), k)
-        return fetch_with_ties(lambda n: self._fetch_allowed(query, n, allowed), k)
+            return through_ties(lambda n: best_hits(self._fetch, terms, n), k)
+        count = int(np.count_nonzero(allowed))
+        if not count:
+            return NO_HITS
+        if _SET_COST * count**2 <= k * len(self):  # else reading on, k * len / count hits, is less work
+            query = _both(self._only(np.flatnonzero(allowed)), terms)
+            return through_ties(lambda n: self._fetch(query, n), k)
+        return through_ties(lambda n: best_hits(self._fetch, terms, n), k, allowed)
 
-    def _query(self, terms: Sequence[str]) -> tantivy.Query | None:
-        if not terms or not self._fields or not len(self):
-            return None
-        return tantivy.Query.boolean_query([(tantivy.Occur.Should, self._term(term)) for term in terms])
-
-    def _term(self, term: str) -> tantivy.Query:
-        build = tantivy.Query
-        fields = [
-            build.boost_query(build.term_query(self._schema, name, term, "freq"), float(boost))
-            for name, boost in self._fields
+    def _terms(self, text: str) -> list[Term]:
+        """Return the terms of a query that some product has, the rarest first."""
+        counted = [(self._searcher.doc_freq(_TEXT, term), term) for term in query_terms(text)]
+        build = tantivy.Query.term_query
+        return [
+            Term(build(self._schema, _TEXT, term, "freq"), frequency, self._ever)
+            for frequency, term in sorted(counted)
+            if frequency
         ]
-        return build.disjunction_max_query(fields, float(self.settings.tie))
 
-    def _only(self, query: tantivy.Query, allowed: Rows) -> tantivy.Query:
-        rows = tantivy.Query.term_set_query(self._schema, _ROW, allowed.tolist())
-        must = tantivy.Occur.Must
-        return tantivy.Query.boolean_query(
-            [(must, query), (must, tantivy.Query.const_score_query(rows, 0.0))]
-        )
+    def _only(self, rows: Rows) -> tantivy.Query:
+        keys = tantivy.Query.term_set_query(self._schema, _KEY, list(map(_key, rows.tolist())))
+        return tantivy.Query.const_score_query(keys, 0.0)
 
     def _fetch(self, query: tantivy.Query, n: int) -> RowHits:
         hits = self._searcher.search(query, min(n, len(self)), count=False).hits
         rows = self._searcher.fast_field_values(_ROW, [address for _, address in hits])
         return RowHits(np.array(rows, np.int64), np.array([score for score, _ in hits], np.float32))
 
-    def _fetch_allowed(self, query: tantivy.Query, n: int, allowed: Rows) -> RowHits:
-        """Read on in the ranking until `n` allowed rows are found or it ends: exact, whatever is allowed."""
-        depth = n
-        while True:
-            depth = min(4 * depth, len(self))
-            rows, scores = self._fetch(query, depth)
-            keep = np.isin(rows, allowed, assume_unique=True)
-            if keep.sum() >= n or len(rows) < depth or depth == len(self):
-                return RowHits(rows[keep][:n], scores[keep][:n])
+
+def through_ties(fetch: Callable[[int], RowHits], k: int, allowed: Allowed | None = None) -> RowHits:
+    """Read on in a ranking until `k` allowed rows, and those that tie with the last, are found or it ends.
+
+    Args:
+        fetch: returns the best n hits, fewer only if there are no more.
+        k: how many rows are wanted, from 1.
+        allowed: for each row whether it may be returned, at least one; None allows all.
+
+    Returns:
+        At least `k` allowed rows if there are as many; of more than 10,000 that tie, not all.
+    """
+    depth = k + _MARGIN
+    if allowed is not None:
+        depth = depth * len(allowed) // int(np.count_nonzero(allowed))
+    while True:
+        hits = fetch(depth)
+        found = hits if allowed is None else _where(hits, allowed[hits.rows])
+        enough = len(found.rows) >= k and (
+            hits.scores[-1] < found.scores[k - 1] or len(found.rows) > k + _MOST_TIES
+        )
+        if enough:
+            return _where(found, found.scores >= found.scores[k - 1])
+        if len(hits.rows) < depth:
+            return found
+        depth *= 4
+
+
+def _where(hits: RowHits, keep: npt.NDArray[np.bool_]) -> RowHits:
+    return RowHits(hits.rows[keep], hits.scores[keep])
+
+
+def _both(only: tantivy.Query, terms: list[Term]) -> tantivy.Query:
+    build, must, should = tantivy.Query.boolean_query, tantivy.Occur.Must, tantivy.Occur.Should
+    return build([(must, only), (must, build([(should, term.query) for term in terms]))])
 
 
 def query_terms(text: str) -> list[str]:
@@ -220,7 +343,7 @@ def query_terms(text: str) -> list[str]:
 
 def matched_terms(text: str, product: Product) -> dict[str, list[str]]:
     """Return, for each query term that a product holds, the fields that hold it."""
-    holds = {name: set(stem(terms)) for name, terms in field_terms(product).items()}
+    holds = field_terms(product)
     found = {term: [name for name in FIELDS if term in holds[name]] for term in query_terms(text)}
     return {term: fields for term, fields in found.items() if fields}
 

@@ -8,7 +8,7 @@ substitutions, swaps of neighbours) from rapidfuzz, and the word as typed on the
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rapidfuzz import process
@@ -26,16 +26,24 @@ _CYRILLIC = "йцукенгшщзхъфывапролджэячсмитьбю"
 _OTHER_LAYOUT = str.maketrans(_LATIN + _CYRILLIC, _CYRILLIC + _LATIN)
 
 
+def count_words(products: Iterable[Product]) -> Counter[str]:
+    """Count the words of title, brand and type, each once a product; for `VocabularyCounter.merge`."""
+    counts: Counter[str] = Counter()
+    for product in products:
+        counts.update(set(words(f"{product.title} {product.brand} {product.product_type}")))
+    return counts
+
+
 class VocabularyCounter:
-    """Counts the words of products while a catalogue is read, in bounded memory."""
+    """Adds up the words of a catalogue, in bounded memory."""
 
     def __init__(self, most: int = MOST_WORDS) -> None:
         self._counts: Counter[str] = Counter()
         self._most = most
 
-    def add(self, product: Product) -> None:
-        """Count the words of title, brand and type, each once a product."""
-        self._counts.update(set(words(f"{product.title} {product.brand} {product.product_type}")))
+    def merge(self, counts: Counter[str]) -> None:
+        """Add what `count_words` found in a part of the catalogue."""
+        self._counts.update(counts)
         if len(self._counts) > 20 * self._most:
             self._counts = Counter(dict(self._counts.most_common(10 * self._most)))
 

@@ -1,0 +1,138 @@
+"""`tilth upsert`, `delete` and `compact`: what keeps an index with its shop."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tilth.catalog import Product
+from tilth.cli.indexing import (
+    Columns,
+    Json,
+    Memory,
+    StoreUrl,
+    Strict,
+    Workers,
+    column_map,
+    print_counts,
+    resources,
+)
+from tilth.cli.terminal import OUT, print_json, progress_bars
+from tilth.errors import InputError
+from tilth.files import open_binary
+from tilth.readers.products import read_products
+from tilth.readers.rejections import Summary, writing_rejections
+from tilth.retrieval.builder import compact_index
+from tilth.retrieval.generations import open_generation
+from tilth.retrieval.index import check_store, open_store
+from tilth.store import Store, Written
+
+IndexFolder = Annotated[Path, typer.Argument(help="The index folder.")]
+
+
+def upsert(
+    index: IndexFolder,
+    catalogue: Annotated[list[Path], typer.Argument(help="Whole records of new and changed products.")],
+    columns: Columns = None,
+    strict: Strict = False,
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Store new and changed products: durable when the command ends, and found within a second."""
+    summary = Summary()
+    with (
+        _store_of(index, store) as opened,
+        writing_rejections(index / "rejected.jsonl") as reject,
+        progress_bars() as bars,
+    ):
+        products = read_products(
+            catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
+        )
+
+        def counted() -> Iterator[Product]:
+            for done, product in enumerate(products, start=1):
+                yield product
+                if done % 1_000 == 0:
+                    bars("storing", done)
+
+        written = opened.upsert(counted())
+        pending = written.sequence - _built_at(index)
+    if as_json:
+        print_json({**asdict(written), **summary.to_json(), "since_build": pending})
+        return
+    _print_written(written, pending, index)
+    print_counts("rejected", summary.reasons, index / "rejected.jsonl")
+    print_counts("left empty", summary.warnings, None)
+
+
+def delete(
+    index: IndexFolder,
+    product_ids: Annotated[list[str] | None, typer.Argument(help="Ids of products.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with one id a line.")] = None,
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Remove products: durable when the command ends, and gone from every search within a second."""
+    ids = [*(product_ids or []), *(_lines(file) if file else [])]
+    if not ids:
+        raise InputError("no product id was given", remedy="Name some, or a file of them: --file IDS")
+    with _store_of(index, store) as opened:
+        written = opened.delete(ids)
+        pending = written.sequence - _built_at(index)
+    if as_json:
+        print_json({**asdict(written), "since_build": pending})
+    else:
+        _print_written(written, pending, index)
+
+
+def compact(
+    index: IndexFolder,
+    store: StoreUrl = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> None:
+    """Build the next generation from the store, beside the searches, and switch to it."""
+    with _store_of(index, store) as opened, progress_bars() as bars:
+        manifest = compact_index(index, opened, resources(workers, memory), bars)
+    if as_json:
+        print_json(
+            {"index": str(index), **{key: manifest[key] for key in ("catalogue", "passages", "store")}}
+        )
+        return
+    passages = manifest["passages"]
+    OUT.print(
+        f"{index}: {manifest['catalogue']['products']:,} products, {passages['count']:,} passages "
+        f"({passages['encoded']:,} encoded, {passages['reused']:,} reused)",
+        soft_wrap=True,
+    )
+
+
+def _store_of(index: Path, url: str | None) -> Store:
+    """Open the store of an index that must exist."""
+    generation = open_generation(index, checksums=False)
+    store = open_store(index, url, create=False)
+    check_store(generation, store)
+    return store
+
+
+def _built_at(index: Path) -> int:
+    return int(open_generation(index, checksums=False).manifest["store"]["sequence"])
+
+
+def _lines(path: Path) -> list[str]:
+    with open_binary(path) as file:
+        lines = [line.decode("utf-8", "replace").strip() for line in file]
+    return [line for line in lines if line]
+
+
+def _print_written(written: Written, pending: int, index: Path) -> None:
+    OUT.print(
+        f"{written.changed:,} changed, {written.deleted:,} deleted, {written.unchanged:,} unchanged; "
+        f"{pending:,} changes since the index was built"
+        + (f" (tilth compact {os.fspath(index)})" if pending else ""),
+        soft_wrap=True,
+    )

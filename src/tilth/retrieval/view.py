@@ -1,0 +1,186 @@
+"""What one search sees: a generation and the products after it, as they were at one sequence number.
+
+Rows of the generation come first, then those of later products. A view never changes, but for prices and
+the like, which are put in place; whoever holds one may finish with it whatever happens meanwhile.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from tilth.protocols import Allowed, Retriever, Rows, Vectors
+from tilth.retrieval.columns import Columns
+from tilth.retrieval.dense import DenseIndex, DenseRetriever, ExactVectors
+from tilth.retrieval.facets import facet_counts, json_schema, schema
+from tilth.retrieval.filters import Filters, allowed_in
+from tilth.retrieval.index import Index
+from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever
+from tilth.retrieval.rows import RowHits, best_per_row
+from tilth.retrieval.spelling import Speller
+
+_MASKS_KEPT = 8  # of the filters that were asked last, a byte a product each
+
+
+class Segment(NamedTuple):
+    """Consecutive rows and their columns."""
+
+    first: int
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDense:
+    """Dense search over a generation and the products after it; `alive` leaves out what is no more."""
+
+    base: DenseIndex
+    rows: int  # of the generation
+    added: ExactVectors | None = None
+    alive: Allowed | None = None
+
+    def search_rows(self, vector: Vectors, k: int, allowed: Allowed | None = None) -> RowHits:
+        """Return the best `k` rows and those that tie with the last, best first.
+
+        Args:
+            vector: (D,) of the query.
+            k: how many; 0 gives none.
+            allowed: a mask of all rows that may be returned; None allows all that are alive.
+
+        Returns:
+            Rows and cosines (-1 to 1).
+        """
+        allowed = self.alive if allowed is None else allowed
+        base = self.base.search_rows(vector, k, None if allowed is None else allowed[: self.rows])
+        if self.added is None:
+            return base
+        added = self.added.search_rows(vector, k, allowed)
+        return best_per_row(
+            np.concatenate([base.rows, added.rows]), np.concatenate([base.scores, added.scores])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An immutable state of a live index; safe to share between threads."""
+
+    index: Index
+    lexical: LexicalIndex
+    dense: LiveDense
+    speller: Speller
+    segments: tuple[Segment, ...]
+    alive: Allowed | None  # None: every row is
+    sequence: int  # of the last change of the store that it holds
+    _masks: "OrderedDict[bytes, Allowed]" = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        """Return the number of products."""
+        return self.rows if self.alive is None else int(np.count_nonzero(self.alive))
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, those of products that are no more included."""
+        last = self.segments[-1]
+        return last.first + len(last.columns)
+
+    def allowed(self, filters: Filters | None) -> Allowed | None:
+        """Return which rows satisfy conditions and are alive; None if there are no conditions.
+
+        Args:
+            filters: see `tilth.retrieval.filters`.
+
+        Returns:
+            A mask of all rows.
+
+        Raises:
+            InputError: an unknown field, a value of the wrong type, or a condition that nothing can satisfy.
+        """
+        if not filters:
+            return None
+        key = orjson.dumps(filters, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._masks[key] = self._mask(filters)
+            while len(self._masks) > _MASKS_KEPT:
+                self._masks.popitem(last=False)
+        return mask
+
+    def _mask(self, filters: Filters) -> Allowed:
+        parts = allowed_in(self._columns(), filters)
+        mask = np.concatenate(parts) if parts else np.ones(self.rows, bool)
+        return mask if self.alive is None else mask & self.alive
+
+    def _columns(self) -> list[Columns]:
+        return [segment.columns for segment in self.segments]
+
+    def _split(self, mask: Allowed | None) -> list[Allowed | None]:
+        """Divide a mask of all rows by segment."""
+        if mask is None:
+            return [None] * len(self.segments)
+        return [mask[first : first + len(columns)] for first, columns in self.segments]
+
+    def ids(self, rows: Rows) -> Sequence[str]:
+        """Return the product id of each row."""
+        return self._texts(rows, lambda columns, local: columns.ids(local))
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Return the `item_group_id` of each row, empty where there is none."""
+        return self._texts(rows, lambda columns, local: columns.groups(local))
+
+    def _texts(self, rows: Rows, texts: Callable[[Columns, Rows], Sequence[str]]) -> Sequence[str]:
+        if len(self.segments) == 1:
+            return texts(self.segments[0].columns, rows)
+        found = np.empty(len(rows), object)
+        for places, columns, local in self.parts(rows):
+            found[places] = texts(columns, local)
+        return found.tolist()
+
+    def parts(self, rows: Rows) -> Iterator[tuple[npt.NDArray[np.intp], Columns, Rows]]:
+        """Yield, for each segment that has some of the rows, their places, its columns and its own rows."""
+        for first, columns in self.segments:
+            places = np.flatnonzero((rows >= first) & (rows < first + len(columns)))
+            if len(places):
+                yield places, columns, rows[places] - first
+
+    def facet(
+        self, name: str, allowed: Allowed | None, retrieved: Rows
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        """Count a field's values among the allowed rows, and among the retrieved ones.
+
+        Args:
+            name: a field or attribute.
+            allowed: a mask of all rows; None allows all that are alive.
+            retrieved: rows, ascending.
+
+        Returns:
+            Two times a value's count by value, the most frequent first; for numbers, count, min and max.
+
+        Raises:
+            InputError: no product has such a field.
+        """
+        mask = np.zeros(self.rows, bool)
+        mask[retrieved] = True
+        allowed = self.alive if allowed is None else allowed
+        counts = [facet_counts(self._columns(), self._split(chosen), name) for chosen in (allowed, mask)]
+        return counts[0], counts[1]
+
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """Return what can be filtered by: each field's type, unit, products, values and range.
+
+        Reads every column, which takes seconds at millions of products: once a session, not once a query.
+        """
+        return schema(self._columns(), self._split(self.alive))
+
+    def filter_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the filters that this catalogue knows."""
+        return json_schema(self.fields())
+
+    def retrievers(self) -> dict[str, Retriever]:
+        """Return the single retrievers by name: lexical and dense."""
+        return {
+            "lexical": LexicalRetriever(self.lexical, self.ids, self.speller.correct),
+            "dense": DenseRetriever(self.dense, self.index.encoder, self.ids),
+        }

@@ -1,0 +1,297 @@
+"""An index that follows its store: beside a plain model and a fresh build, whatever is changed when."""
+
+import dataclasses
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from catalogues import satisfies
+from fakes import kept_encoder
+from shop import SHOP, index, quiet
+from tilth.catalog import VOLATILE_FIELDS, Price, Product
+from tilth.errors import IndexFormatError
+from tilth.pipeline import Pipeline, open_index
+from tilth.query import Query
+from tilth.retrieval.builder import Resources, compact_index
+from tilth.retrieval.index import open_store
+from tilth.run import Hit
+from tilth.store import Store
+
+QUERIES = [Query(str(number), text) for number, text in enumerate(["spade", "hose", "steel", "лопата"])]
+WORDS = ["spade", "hose", "steel", "basket", "лопата", "сад"]
+EVERYTHING = 200  # more hits than there ever are products
+IDS = [f"p{number}" for number in range(12)]
+
+products = st.builds(
+    Product,
+    id=st.sampled_from(IDS),
+    title=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join),
+    brand=st.sampled_from(["", "Terra", "Humus"]),
+    product_type=st.sampled_from(["", "Garden > Tools", "Garden > Pots"]),
+    price=st.sampled_from([None, Price(5.0, "EUR"), Price(20.0, "EUR")]),
+    availability=st.sampled_from(["", "in_stock", "out_of_stock"]),
+    item_group_id=st.sampled_from(["", "g1", "g2"]),
+    attributes=st.dictionaries(st.sampled_from(["length", "colour"]), st.sampled_from(["1 m", "2 m", "red"])),
+    popularity=st.sampled_from([None, 1.0, 2.0]),
+)
+ANCHOR = Product(id="anchor", title="trowel", attributes={"length": "1 m", "colour": "red"})  # always there
+FILTERS = [
+    {"brand": "Terra"},
+    {"price": {"gte": 10}},
+    {"availability": ["in_stock"]},
+    {"not": {"length": {"exists": True}}},
+    {"or": [{"product_type": {"prefix": "Garden > Tools"}}, {"popularity": {"lt": 2}}]},
+]
+
+
+def fresh(live: Store, into: Path) -> Pipeline:
+    """Build an index of what a store holds, anew."""
+    with live.snapshot() as snapshot:
+        ids = [name for name, _ in snapshot.records()]
+    index(list(live.products(ids).values()), into, kept_encoder(WORDS))
+    return open_index(into)
+
+
+class LiveShop(RuleBasedStateMachine):
+    """A shop that changes, its live index, and a dict of its products."""
+
+    @initialize(start=st.lists(products, min_size=1, max_size=8, unique_by=lambda product: product.id))
+    def build(self, start: list[Product]) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.model = {product.id: product for product in [ANCHOR, *start]}
+        index(self.model.values(), self.folder / "idx", kept_encoder(WORDS))
+        self.pipeline = open_index(self.folder / "idx")
+
+    @rule(changed=st.lists(products, min_size=1, max_size=4))
+    def upsert(self, changed: list[Product]) -> None:
+        self.pipeline.upsert(changed)
+        self.model.update({product.id: product for product in changed})
+
+    @precondition(lambda self: len(self.model) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.model.keys() - {"anchor"})), max_size=4))
+        self.pipeline.delete([*ids, "nobody"])
+        for name in set(ids):
+            del self.model[name]
+
+    @rule(data=st.data(), price=st.floats(1, 30))
+    def reprice(self, data: st.DataObject, price: float) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        product = dataclasses.replace(
+            self.model[name], price=Price(price, "USD"), availability="preorder", popularity=price
+        )
+        self.upsert([product])
+
+    @rule()
+    def compact(self) -> None:
+        compact_index(self.folder / "idx", self.pipeline.live.store, Resources(), quiet)
+        self.pipeline.live.refresh()
+        assert self.pipeline.index.sequence == self.pipeline.live.store.last_sequence()
+        again = fresh(self.pipeline.live.store, self.folder / "fresh")
+        for name, retriever in self.pipeline.retrievers().items():
+            found = retriever.search(QUERIES, EVERYTHING)
+            for query_id, hits in again.retrievers()[name].search(QUERIES, EVERYTHING).hits.items():
+                assert scores(found[query_id]) == pytest.approx(scores(hits), rel=1e-6)
+        again.close()
+        shutil.rmtree(self.folder / "fresh")
+
+    @rule()
+    def reopen(self) -> None:
+        self.pipeline.close()
+        self.pipeline = open_index(self.folder / "idx")
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        assert len(self.pipeline) == len(self.model)
+        for query in QUERIES:
+            answer = self.pipeline.answer(query.text, EVERYTHING, facets=["brand"])
+            expected = {p.id for p in self.model.values() if query.text in p.title.split()}
+            assert {hit.product.id for hit in answer.hits if "lexical" in hit.places} == expected
+            assert all(hit.product == self.model[hit.product.id] for hit in answer.hits)
+            assert answer.totals.allowed == len(self.model)
+            brands = Counter(p.brand for p in self.model.values() if p.brand)
+            assert dict(answer.facets["brand"].allowed) == brands
+        for filters in FILTERS:
+            expected = {p.id for p in self.model.values() if satisfies(p, filters)}
+            assert set(self.found(filters)) == expected
+
+    def found(self, filters: dict) -> list[str]:
+        """Every product that filters allow, and that dense search finds under them."""
+        view = self.pipeline.live.view
+        allowed = view.allowed(filters)
+        vector = view.index.encoder.encode_queries(["spade"])[0]
+        found = view.ids(view.dense.search_rows(vector, EVERYTHING, allowed).rows)
+        assert sorted(found) == sorted(view.ids(np.flatnonzero(allowed)))
+        return list(found)
+
+    def teardown(self) -> None:
+        if hasattr(self, "pipeline"):
+            self.pipeline.close()
+            shutil.rmtree(self.folder)
+
+
+def scores(hits: tuple[Hit, ...]) -> dict[str, float]:
+    return {hit.product_id: hit.score for hit in hits}
+
+
+TestLiveShop = LiveShop.TestCase
+TestLiveShop.settings = settings(  # shrinking would build for many minutes
+    max_examples=12, stateful_step_count=10, deadline=None, phases=[Phase.explicit, Phase.generate]
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    index(SHOP, tmp_path / "idx", kept_encoder(WORDS))
+    return tmp_path / "idx"
+
+
+@pytest.mark.parametrize("name", VOLATILE_FIELDS)
+def test_what_changes_all_day_changes_in_place(shop: Path, name: str) -> None:
+    pipeline = open_index(shop)
+    value = {"availability": "preorder", "rating_count": 7, "clicks": 7}.get(name, 7.5)
+    new = dataclasses.replace(SHOP[0], **{name: Price(7.5, "EUR") if "price" in name else value})
+    assert pipeline.upsert([new]).changed == 1
+    assert pipeline.live.view.rows == len(SHOP)
+    condition = value if name == "availability" else {"gte": 7, "lt": 8}
+    found = {hit.product_id for hit in pipeline.search(["manure"], 10, {name: condition})["1"]}
+    assert "m1" in found
+    assert pipeline.answer("cow manure", 1).hits[0].product == new
+
+
+def test_an_unchanged_record_costs_nothing(shop: Path) -> None:
+    pipeline = open_index(shop)
+    view = pipeline.live.view
+    written = pipeline.upsert(SHOP)
+    assert (written.changed, written.unchanged) == (0, len(SHOP))
+    assert pipeline.live.view is view
+
+
+def test_another_process_s_changes_are_seen_while_following(shop: Path) -> None:
+    pipeline = open_index(shop)
+    with pipeline.live.following(0.02), open_store(shop) as other:
+        other.upsert([Product(id="n1", title="Wheelbarrow, galvanised")])
+        other.delete(["m1"])
+        wait_for(lambda: "n1" in ids(pipeline, "wheelbarrow") and "m1" not in ids(pipeline, "cow manure"))
+
+
+def test_a_search_in_flight_finishes_on_its_view(shop: Path) -> None:
+    pipeline = open_index(shop)
+    before = pipeline.live.view
+    pipeline.upsert([dataclasses.replace(SHOP[0], title="Alpaca manure")])
+    compact_index(shop, pipeline.live.store, Resources(), quiet)
+    pipeline.live.refresh()
+    assert "m1" in before.ids(before.lexical.search_rows("cow", 10).rows)
+    assert ids(pipeline, "cow") == set()
+    assert "m1" in ids(pipeline, "alpaca")
+
+
+def test_searching_goes_on_during_updates_and_compactions(shop: Path) -> None:
+    pipeline, stop, failures = open_index(shop), threading.Event(), []
+
+    def search() -> None:
+        while not stop.is_set():
+            try:
+                answer = pipeline.answer("tomato seeds", 5)
+                assert "s1" in {hit.product.id for hit in answer.hits}
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    with pipeline.live.following(0.01):
+        for thread in threads:
+            thread.start()
+        for number in range(6):
+            pipeline.upsert([Product(id=f"n{number}", title=f"Wheelbarrow {number}"), SHOP[number]])
+            compact_index(shop, pipeline.live.store, Resources(), quiet)
+        wait_for(lambda: pipeline.index.generation.number == 7)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(pipeline) == len(SHOP) + 6
+    pipeline.close()
+    assert "7" in {path.name for path in (shop / "generations").iterdir()}
+
+
+def test_compaction_encodes_only_what_is_new(shop: Path) -> None:
+    with open_store(shop) as store:
+        assert compact_index(shop, store, Resources(), quiet)["store"]["sequence"] == len(SHOP)
+        store.upsert([dataclasses.replace(SHOP[0], title="Alpaca manure"), Product(id="n1", title="Trowel")])
+        passages = compact_index(shop, store, Resources(), quiet)["passages"]
+    assert passages["encoded"] + passages["reused"] == passages["count"]
+    assert 0 < passages["encoded"] <= 4
+
+
+def test_a_damaged_next_generation_is_named_and_the_last_one_goes_on(
+    shop: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = open_index(shop)
+    pipeline.upsert([Product(id="n1", title="Wheelbarrow")])
+    compact_index(shop, pipeline.live.store, Resources(), quiet)
+    damaged = shop / "generations" / "2" / "dense.faiss"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    with pytest.raises(IndexFormatError, match=r"dense\.faiss: the index is damaged"):
+        pipeline.live.refresh()
+    assert ids(pipeline, "wheelbarrow") == {"n1"}
+    with pipeline.live.following(0.01):
+        wait_for(lambda: "still serving" in caplog.text)
+    pipeline.live.store.upsert([Product(id="n2", title="Dibber")])
+    compact_index(shop, pipeline.live.store, Resources(), quiet)  # the remedy
+    pipeline.live.refresh()
+    assert ids(pipeline, "dibber") == {"n2"}
+
+
+def test_another_store_is_refused(shop: Path, tmp_path: Path) -> None:
+    index(SHOP, tmp_path / "other", kept_encoder(WORDS))
+    with pytest.raises(IndexFormatError, match="was built from the store"):
+        open_index(shop, store=str(tmp_path / "other" / "store.sqlite"))
+
+
+def test_variants_collapse_to_the_best_and_others_take_their_places(tmp_path: Path) -> None:
+    variants = [
+        Product(id=f"v{n}", title="steel spade " * (1 + n % 3), item_group_id=f"g{n % 5}") for n in range(40)
+    ]
+    index([*variants, Product(id="alone", title="steel spade")], tmp_path, kept_encoder(WORDS))
+    pipeline = open_index(tmp_path)
+    whole = [hit.product_id for hit in pipeline.search(["steel spade"], 41)["1"]]
+    collapsed = [hit.product_id for hit in pipeline.search(["steel spade"], 10, collapse=True)["1"]]
+    groups = {product.id: product.item_group_id for product in variants}
+    first: dict[str, str] = {}
+    for name in whole:
+        first.setdefault(groups.get(name, name), name)
+    assert collapsed == list(first.values())
+    assert len(collapsed) == 6
+
+
+def test_collapsing_looks_deeper_than_the_first_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilth.pipeline.DEPTH", 5)
+    products = [Product(id=f"v{n:02}", title="steel spade", item_group_id="g") for n in range(30)]
+    index([*products, Product(id="z", title="steel basket spade hose")], tmp_path, kept_encoder(WORDS))
+    found = [hit.product_id for hit in open_index(tmp_path).search(["steel spade"], 2, collapse=True)["1"]]
+    assert found == ["v00", "z"]
+
+
+def ids(pipeline: Pipeline, text: str) -> set[str]:
+    return {hit.product.id for hit in pipeline.answer(text, EVERYTHING).hits if "lexical" in hit.places}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends, "it did not happen within 30 seconds"
+        time.sleep(0.01)
