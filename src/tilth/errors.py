@@ -6,6 +6,7 @@ TilthError
 ├── MissingExtraError   a part that is not installed: names the pip command
 ├── IndexFormatError    the index folder is damaged, foreign, of another version, or not there
 ├── IndexLockedError    another process is building into the same folder
+├── IndexWriteError     the index folder cannot be written to: a full disk, permissions
 └── StoreError          the store of products is damaged, of a newer version, full, locked or out of reach
 """
 
@@ -60,6 +61,10 @@ class IndexFormatError(TilthError):
 
 class IndexLockedError(TilthError):
     """Another process builds into the same index folder."""
+
+
+class IndexWriteError(TilthError):
+    """An index folder cannot be written to; what it held before is as it was."""
 
 
 class StoreError(TilthError):

@@ -4,27 +4,29 @@ The index follows its store: see `tilth.retrieval.live`.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from tilth.catalog import Product, product_from_json
-from tilth.protocols import Allowed, Retriever
+from tilth.protocols import Allowed, Retriever, Rows
 from tilth.query import Query, as_queries
 from tilth.retrieval.filters import Filters
-from tilth.retrieval.fusion import Fusion, fuse_hits
+from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fuse_places
 from tilth.retrieval.index import Index, open_store, read_fusion
 from tilth.retrieval.lexical import matched_terms
 from tilth.retrieval.live import LiveIndex
-from tilth.retrieval.rows import NO_HITS, RowHits, named
+from tilth.retrieval.rows import NO_HITS, RowHits
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.tfidf import TfidfRetriever
 from tilth.retrieval.view import View
-from tilth.run import Hit, Run, ranked
+from tilth.run import Hit, Run
 from tilth.store import Written
 
 _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
@@ -42,19 +44,27 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What the retrievers found for one query: a list each, and the row of every product in them.
+    """What the retrievers found for one query: a list each, over the products of all lists.
 
-    `whole`: each retriever was asked for more than it has, so that no depth would find others.
-
-    `identified` are the products whose identifier is the query itself; `skipped` says which retriever was
-    not asked, and why.
+    `whole`: each retriever was asked for more than it has, so that no depth would find others. `identified`
+    are the products whose identifier is the query itself; `skipped` says which retriever was not asked, and
+    why.
     """
 
-    lists: Mapping[str, tuple[Hit, ...]]
-    rows: Mapping[str, int]
-    identified: frozenset[str] = frozenset()
+    ids: Sequence[str]  # of all products found, ascending: their numbers are the places in the lists
+    rows: Rows  # of each
+    lists: Mapping[str, RankedPlaces]
+    identified: frozenset[int] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
+
+    def hits(self, name: str) -> tuple[Hit, ...]:
+        """Return what one retriever found, by its name."""
+        places, scores = self.lists[name]
+        return tuple(Hit(self.ids[n], s) for n, s in zip(places.tolist(), scores.tolist(), strict=True))
+
+
+_NOTHING = Candidates((), np.empty(0, np.int64), dict.fromkeys(RETRIEVERS, NO_PLACES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +193,11 @@ class Pipeline:
         allowed = view.allowed(filters)
         watch.lap("filter")
         search = self._searched(view, text, watch)
-        hits = search.hits(k, allowed, collapse)
+        hits = search.best(k, allowed, collapse)
         watch.lap("fuse")
         evidence = self._explain(search.text, hits, search.found)
         watch.lap("explain")
-        retrieved = np.array(sorted(search.found.rows.values()), np.int64)
+        retrieved = np.sort(search.found.rows)
         totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
         counts = {name: Facet(*view.facet(name, allowed, retrieved)) for name in facets}
         if facets:
@@ -199,7 +209,7 @@ class Pipeline:
         view = self.live.view
         found = {query.query_id: self._searched(view, query.text).retrieve(DEPTH) for query in queries}
         return {
-            name: Run(name, {query_id: candidates.lists[name] for query_id, candidates in found.items()})
+            name: Run(name, {query_id: candidates.hits(name) for query_id, candidates in found.items()})
             for name in RETRIEVERS
         }
 
@@ -218,7 +228,7 @@ class Pipeline:
         return TfidfRetriever(texts, rows, lambda chosen: [products[row].id for row in chosen.tolist()])
 
     def upsert(self, products: Iterable[Product]) -> Written:
-        """Store new and changed products, and show them in every search from now on.
+        """Store new and changed products; they are found from the next refresh on.
 
         Args:
             products: whole records; of several with one id the last counts.
@@ -229,12 +239,10 @@ class Pipeline:
         Raises:
             StoreError: the store cannot be written.
         """
-        written = self.live.store.upsert(products)
-        self.live.refresh()
-        return written
+        return self.live.store.upsert(products)
 
     def delete(self, product_ids: Iterable[str]) -> Written:
-        """Remove products from the store and from every search from now on.
+        """Remove products from the store; they are found no more from the next refresh on.
 
         Args:
             product_ids: unknown ones are counted as unchanged.
@@ -245,9 +253,20 @@ class Pipeline:
         Raises:
             StoreError: the store cannot be written.
         """
-        written = self.live.store.delete(product_ids)
+        return self.live.store.delete(product_ids)
+
+    def refresh(self) -> None:
+        """Search what the store holds now, and the newest generation; searches in flight are not disturbed.
+
+        Raises:
+            IndexFormatError: a new generation is damaged; the one before is searched on.
+            StoreError: the store cannot be read; what was read before is searched on.
+        """
         self.live.refresh()
-        return written
+
+    def following(self) -> AbstractContextManager[None]:
+        """Refresh in the background while a block runs: every change is found within a second."""
+        return self.live.following()
 
     def close(self) -> None:
         """Close the store and drop what this process made of its changes."""
@@ -259,21 +278,24 @@ class Pipeline:
         search.watch.lap("read")
         return search
 
-    def _explain(self, text: str, hits: Sequence[Hit], found: Candidates) -> tuple[Evidence, ...]:
+    def _explain(self, text: str, hits: RankedPlaces, found: Candidates) -> tuple[Evidence, ...]:
         """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
-        places = {
-            name: {hit.product_id: Place(rank, hit.score) for rank, hit in enumerate(ranked, start=1)}
+        ranks = {
+            name: {place: (rank, score) for rank, (place, score) in enumerate(_pairs(ranked), start=1)}
             for name, ranked in found.lists.items()
         }
-        products = self.live.store.products([hit.product_id for hit in hits])
+        products = self.live.store.products([found.ids[place] for place in hits.places.tolist()])
         evidence: list[Evidence] = []
-        for product_id, score in hits:
-            if product := products.get(product_id):
-                where = {name: by_id[product_id] for name, by_id in places.items() if product_id in by_id}
-                matched = matched_terms(text, product)
-                known = product_id in found.identified
+        for place, score in _pairs(hits):
+            if product := products.get(found.ids[place]):
+                where = {name: Place(*known[place]) for name, known in ranks.items() if place in known}
+                matched, known = matched_terms(text, product), place in found.identified
                 evidence.append(Evidence(product, len(evidence) + 1, score, where, matched, known))
         return tuple(evidence)
+
+
+def _pairs(ranked: RankedPlaces) -> Iterator[tuple[int, float]]:
+    return zip(ranked.places.tolist(), ranked.scores.tolist(), strict=True)
 
 
 class _Search:
@@ -281,56 +303,70 @@ class _Search:
 
     def __init__(self, view: View, text: str, fusion: Fusion, watch: Stopwatch) -> None:
         self.view, self.text, self.fusion, self.watch = view, text, fusion, watch
-        self.found = Candidates({"lexical": (), "dense": ()}, {})
+        self.found = _NOTHING
 
     def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
+        """Return the best `k` with their ids."""
+        best = self.best(k, allowed, collapse)
+        return tuple(Hit(self.found.ids[place], score) for place, score in _pairs(best))
+
+    def best(self, k: int, allowed: Allowed | None, collapse: bool) -> RankedPlaces:
         """Return the best `k`; where variants collapse, look deeper until there are as many groups."""
         depth = max(k, DEPTH)
         while True:
-            self.found = self.retrieve(depth, allowed) if k > 0 else self.found
-            hits = self._fuse()
-            if not collapse:
-                return hits[: max(k, 0)]
-            hits = self._collapsed(hits)
-            if len(hits) >= k or self.found.whole:
-                return hits[:k]
+            self.found = self.retrieve(depth, allowed) if k > 0 else _NOTHING
+            best = self._fuse()
+            if collapse:
+                best = self._collapsed(best)
+            if not collapse or len(best.places) >= k or self.found.whole:
+                return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
             depth *= 4
 
-    def _fuse(self) -> tuple[Hit, ...]:
+    def _fuse(self) -> RankedPlaces:
         """Fuse the lists; products whose identifier was typed come first, in a tier of their own."""
         found = self.found
-        hits = fuse_hits(list(found.lists.values()), self.fusion)
-        if found.identified and hits:
-            lift = 1 + hits[0].score - hits[-1].score
-            hits = ranked({p: s + lift if p in found.identified else s for p, s in hits})
-        return hits
+        best, scores = fuse_places(list(found.lists.values()), len(found.ids), self.fusion)
+        known = np.isin(best, list(found.identified))
+        if known.any():
+            scores = np.where(known, scores + 1 + scores[0] - scores[-1], scores)
+            order = np.lexsort((best, -scores))
+            best, scores = best[order], scores[order]
+        return RankedPlaces(best, scores)
 
-    def _collapsed(self, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
-        """Keep the first hit of each group of variants, and all products that belong to none."""
-        rows = np.array([self.found.rows[hit.product_id] for hit in hits], np.int64)
-        groups = self.view.groups(rows)
-        first = {group: place for place, group in reversed(list(enumerate(groups)))}
-        return tuple(
-            hit
-            for place, (hit, group) in enumerate(zip(hits, groups, strict=True))
-            if not group or first[group] == place
-        )
+    def _collapsed(self, best: RankedPlaces) -> RankedPlaces:
+        """Keep the first of each group of variants, and all products that belong to none."""
+        groups = np.array(self.view.groups(self.found.rows[best.places]), object)
+        first = np.zeros(len(groups), bool)
+        first[np.unique(groups.astype(str), return_index=True)[1]] = True
+        kept = first | (groups == "")
+        return RankedPlaces(best.places[kept], best.scores[kept])
 
     def retrieve(self, depth: int, allowed: Allowed | None = None) -> Candidates:
         """Return each retriever's candidates, booking its time."""
         view, text = self.view, self.text
         if not text.strip():
-            return Candidates({"lexical": (), "dense": ()}, {})
+            return _NOTHING
         lexical = view.lexical.search_rows(text, depth, allowed)
         self.watch.lap("lexical")
         skipped = {} if view.index.encodes(text) else {"dense": _UNKNOWN_WORDS}
         dense = NO_HITS if skipped else self._dense(depth, allowed)
         rows = np.union1d(lexical.rows, dense.rows)
-        lists = {"lexical": named(lexical, view.ids, depth), "dense": named(dense, view.ids, depth)}
         ids = view.ids(rows)
-        known = frozenset(ids).intersection(view.ids(view.lexical.identified_rows(text)))
-        whole = len(lexical.rows) < depth and len(dense.rows) < depth
-        return Candidates(lists, dict(zip(ids, rows.tolist(), strict=True)), known, skipped, whole)
+        by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.intp)
+        places = np.empty(len(rows), np.intp)
+        places[by_id] = np.arange(len(rows))  # of each row, in the order of ids
+        known = np.searchsorted(rows, np.intersect1d(view.lexical.identified_rows(text), rows))
+        return Candidates(
+            [ids[number] for number in by_id.tolist()],
+            rows[by_id],
+            {
+                name: _ranked(places[np.searchsorted(rows, hits.rows)], hits, depth)
+                for name, hits in (("lexical", lexical), ("dense", dense))
+            },
+            frozenset(places[known].tolist()),
+            skipped,
+            len(lexical.rows) < depth and len(dense.rows) < depth,
+        )
 
     def _dense(self, depth: int, allowed: Allowed | None) -> RowHits:
         vector = self.view.index.encoder.encode_queries([self.text])[0]
@@ -338,6 +374,12 @@ class _Search:
         hits = self.view.dense.search_rows(vector, depth, allowed)
         self.watch.lap("dense")
         return hits
+
+
+def _ranked(places: npt.NDArray[np.intp], hits: RowHits, depth: int) -> RankedPlaces:
+    """Order hits by (-score, place) and cut them."""
+    order = np.lexsort((places, -hits.scores))[:depth]
+    return RankedPlaces(places[order], hits.scores[order])
 
 
 def open_index(path: str | os.PathLike[str], *, store: str | None = None, threads: int = 1) -> Pipeline:

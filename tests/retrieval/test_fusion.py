@@ -2,6 +2,7 @@ import json
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,9 +33,9 @@ def test_min_max_by_hand():
 
 
 def test_z_scores_by_hand():
-    values, missing = z_scores(ranked({"a": 4.0, "b": 2.0, "c": 0.0}))
+    values, missing = z_scores(np.array([4.0, 2.0, 0.0]))
     z = math.sqrt(1.5)
-    assert values == pytest.approx({"a": z, "b": 0.0, "c": -z})
+    assert values.tolist() == pytest.approx([z, 0.0, -z])
     assert missing == pytest.approx(-z)
     fused = dict(fuse_hits([ranked({"a": 4.0, "b": 2.0, "c": 0.0}), ranked({"d": 5.0})], Fusion("zscore")))
     assert fused == pytest.approx({"a": z - 1, "b": -1.0, "c": -z - 1, "d": -z})
@@ -42,13 +43,15 @@ def test_z_scores_by_hand():
 
 @pytest.mark.parametrize("normalise", [reciprocal_ranks, min_max, z_scores])
 def test_an_empty_list_says_nothing(normalise):
-    assert normalise(()) == ({}, 0.0)
+    values, missing = normalise(np.empty(0))
+    assert (len(values), missing) == (0, 0.0)
 
 
-@pytest.mark.parametrize("hits", [ranked({"a": -3.0}), ranked({"a": 0.1, "b": 0.1, "c": 0.1})])
-def test_where_scores_do_not_differ_what_was_found_stands_above_what_was_not(hits):
-    assert set(min_max(hits).values.values()) == {1.0}
-    assert z_scores(hits) == (dict.fromkeys(order(hits), 0.0), -1.0)
+@pytest.mark.parametrize("equal", [[-3.0], [0.1, 0.1, 0.1]])
+def test_where_scores_do_not_differ_what_was_found_stands_above_what_was_not(equal):
+    assert set(min_max(np.array(equal)).values.tolist()) == {1.0}
+    values, missing = z_scores(np.array(equal))
+    assert (set(values.tolist()), missing) == ({0.0}, -1.0)
 
 
 @pytest.mark.parametrize("method", METHODS)

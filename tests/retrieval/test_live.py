@@ -75,6 +75,7 @@ class LiveShop(RuleBasedStateMachine):
     @rule(changed=st.lists(products, min_size=1, max_size=4))
     def upsert(self, changed: list[Product]) -> None:
         self.pipeline.upsert(changed)
+        self.pipeline.refresh()
         self.model.update({product.id: product for product in changed})
 
     @precondition(lambda self: len(self.model) > 1)
@@ -82,6 +83,7 @@ class LiveShop(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(sorted(self.model.keys() - {"anchor"})), max_size=4))
         self.pipeline.delete([*ids, "nobody"])
+        self.pipeline.refresh()
         for name in set(ids):
             del self.model[name]
 
@@ -96,7 +98,7 @@ class LiveShop(RuleBasedStateMachine):
     @rule()
     def compact(self) -> None:
         compact_index(self.folder / "idx", self.pipeline.live.store, Resources(), quiet)
-        self.pipeline.live.refresh()
+        self.pipeline.refresh()
         assert self.pipeline.index.sequence == self.pipeline.live.store.last_sequence()
         again = fresh(self.pipeline.live.store, self.folder / "fresh")
         for name, retriever in self.pipeline.retrievers().items():
@@ -163,6 +165,7 @@ def test_what_changes_all_day_changes_in_place(shop: Path, name: str) -> None:
     value = {"availability": "preorder", "rating_count": 7, "clicks": 7}.get(name, 7.5)
     new = dataclasses.replace(SHOP[0], **{name: Price(7.5, "EUR") if "price" in name else value})
     assert pipeline.upsert([new]).changed == 1
+    pipeline.refresh()
     assert pipeline.live.view.rows == len(SHOP)
     condition = value if name == "availability" else {"gte": 7, "lt": 8}
     found = {hit.product_id for hit in pipeline.search(["manure"], 10, {name: condition})["1"]}
@@ -174,6 +177,7 @@ def test_an_unchanged_record_costs_nothing(shop: Path) -> None:
     pipeline = open_index(shop)
     view = pipeline.live.view
     written = pipeline.upsert(SHOP)
+    pipeline.refresh()
     assert (written.changed, written.unchanged) == (0, len(SHOP))
     assert pipeline.live.view is view
 
@@ -190,8 +194,9 @@ def test_a_search_in_flight_finishes_on_its_view(shop: Path) -> None:
     pipeline = open_index(shop)
     before = pipeline.live.view
     pipeline.upsert([dataclasses.replace(SHOP[0], title="Alpaca manure")])
+    pipeline.refresh()
     compact_index(shop, pipeline.live.store, Resources(), quiet)
-    pipeline.live.refresh()
+    pipeline.refresh()
     assert "m1" in before.ids(before.lexical.search_rows("cow", 10).rows)
     assert ids(pipeline, "cow") == set()
     assert "m1" in ids(pipeline, "alpaca")
@@ -215,6 +220,7 @@ def test_searching_goes_on_during_updates_and_compactions(shop: Path) -> None:
             thread.start()
         for number in range(6):
             pipeline.upsert([Product(id=f"n{number}", title=f"Wheelbarrow {number}"), SHOP[number]])
+            pipeline.refresh()
             compact_index(shop, pipeline.live.store, Resources(), quiet)
         wait_for(lambda: pipeline.index.generation.number == 7)
         stop.set()
@@ -240,17 +246,18 @@ def test_a_damaged_next_generation_is_named_and_the_last_one_goes_on(
 ) -> None:
     pipeline = open_index(shop)
     pipeline.upsert([Product(id="n1", title="Wheelbarrow")])
+    pipeline.refresh()
     compact_index(shop, pipeline.live.store, Resources(), quiet)
     damaged = shop / "generations" / "2" / "dense.faiss"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     with pytest.raises(IndexFormatError, match=r"dense\.faiss: the index is damaged"):
-        pipeline.live.refresh()
+        pipeline.refresh()
     assert ids(pipeline, "wheelbarrow") == {"n1"}
     with pipeline.live.following(0.01):
         wait_for(lambda: "still serving" in caplog.text)
     pipeline.live.store.upsert([Product(id="n2", title="Dibber")])
     compact_index(shop, pipeline.live.store, Resources(), quiet)  # the remedy
-    pipeline.live.refresh()
+    pipeline.refresh()
     assert ids(pipeline, "dibber") == {"n2"}
 
 

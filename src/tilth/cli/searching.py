@@ -47,7 +47,7 @@ def search(
     counted = [name.strip() for name in facets.split(",")] if facets else []
     pipeline = open_index(index, store=store)
     for text in [query] if query is not None else _typed():
-        pipeline.live.refresh()
+        pipeline.refresh()
         answer = pipeline.answer(text, k, conditions, collapse=collapse, facets=counted)
         if as_json:
             print_json(answer_to_json(answer), indent=query is not None)

@@ -6,6 +6,7 @@ index, and encodes passages that neither the generation before nor an interrupte
 dense index is made last, of all vectors.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.catalog import Product
-from tilth.errors import InputError
+from tilth.errors import IndexFormatError, InputError
 from tilth.protocols import Encoder
 from tilth.retrieval.columns import ColumnsWriter
 from tilth.retrieval.dense import DenseIndex, DenseSettings, build_dense
@@ -27,9 +28,10 @@ from tilth.retrieval.encoder import same_passage_vectors
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.generations import (
     Generation,
-    current_generation,
+    explaining_faults,
     new_generation,
     open_generation,
+    verify_files,
     write_manifest,
 )
 from tilth.retrieval.index import check_store
@@ -45,6 +47,9 @@ _LEAST_MEMORY = 128_000_000  # bytes a thread
 _SAMPLE = 200  # titles that stand in for queries
 _CODES = "codes.npy"  # while building
 _CACHE = "vectors"  # folder of vectors that were encoded and are in no generation yet
+_REUSED = ("dense.faiss", "passage_hashes.npy", "passage_rows.npy")  # of the generation before
+
+_log = logging.getLogger(__name__)
 
 
 class BuildEncoder(Encoder, Protocol):
@@ -156,6 +161,7 @@ def build_index(
     Raises:
         InputError: there is no product, or `into` holds something else.
         IndexLockedError: another process builds into the folder.
+        IndexWriteError: the folder cannot be written to.
         StoreError: the store cannot be read or written.
     """
     with new_generation(into) as folder:
@@ -169,7 +175,8 @@ def build_index(
 def compact_index(into: Path, store: Store, resources: Resources, progress: Progress) -> dict[str, Any]:
     """Build the next generation with the encoder and settings of the current one.
 
-    Searches go on meanwhile, and switch when they next look. Texts that did not change are not encoded.
+    Searches go on meanwhile, and switch when they next look. Texts that did not change are not encoded. A
+    generation with damaged files is replaced too, as long as its manifest and its encoder are sound.
 
     Args:
         into: the index folder.
@@ -178,19 +185,22 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
         progress: is told how far each stage has come.
 
     Returns:
-        The manifest of the new generation; that of the current one, if nothing has changed since.
+        The manifest of the new generation; that of the current one, if it is sound and nothing has changed
+        since.
 
     Raises:
-        IndexFormatError: there is no index, or it was built from another store.
+        IndexFormatError: there is no index, its encoder is damaged, or it was built from another store.
         InputError: the store is empty.
         IndexLockedError: another process builds into the folder.
+        IndexWriteError: the folder cannot be written to.
         StoreError: the store cannot be read.
     """
     generation = open_generation(into, checksums=False)
     check_store(generation, store)
     manifest = generation.manifest
-    if manifest["store"]["sequence"] == store.last_sequence():
+    if manifest["store"]["sequence"] == store.last_sequence() and _is_sound(generation):
         return manifest
+    verify_files(generation, "encoder/")
     encoder = KeptEncoder(
         generation.folder / "encoder",
         manifest["encoder"],
@@ -238,10 +248,10 @@ def encode_shard(
     part, parts = shard
     into.mkdir(parents=True, exist_ok=True)
     cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
-    known = [cache, *_vectors_before(current_generation(into), encoder)]
+    known = [cache, *_vectors_before(into, encoder)]
     preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
     done = 0
-    with cache, store.snapshot() as snapshot:
+    with explaining_faults(into), cache, store.snapshot() as snapshot:
         writer = VectorWriter(None, encoder.dimension, encoder.encode_passages, known, cache)
         for chunk in prepare(snapshot.records(), snapshot.count, preparation, settings.resources.workers):
             passages = [passage for cut in chunk.cuts for passage in cut.passages]
@@ -270,7 +280,7 @@ def _build(
         if not snapshot.count:
             raise InputError("the store has no product", remedy="Name a catalogue: tilth index CATALOGUE")
         cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
-        known = [cache, *_vectors_before(current_generation(into), encoder)]
+        known = [cache, *_vectors_before(into, encoder)]
         rows = _write_rows(folder, snapshot, encoder, settings, cache, known, progress, watch)
     dense = _write_dense(folder, rows.titles, encoder, settings, progress)
     watch.lap("dense")
@@ -381,12 +391,30 @@ class _Rows:
         }
 
 
-def _vectors_before(previous: Generation | None, encoder: BuildEncoder) -> list[KnownVectors]:
-    """Return the vectors of the generation before, if its encoder would make the same ones."""
-    if previous is None or not same_passage_vectors(previous.manifest.get("encoder", {}), encoder.identity):
+def _vectors_before(into: Path, encoder: BuildEncoder) -> list[KnownVectors]:
+    """Return the vectors of the generation before, if they are sound and the encoder would make the same."""
+    if not (into / "current").exists():
+        return []
+    try:
+        previous = open_generation(into, checksums=False)
+    except IndexFormatError as error:  # building anew is its remedy
+        _log.warning("every passage is encoded: %s", error)
+        return []
+    same = same_passage_vectors(previous.manifest["encoder"], encoder.identity)
+    if not same or not _is_sound(previous, *_REUSED):
         return []
     dense = DenseIndex.open(previous.folder, DenseSettings(**previous.manifest["dense"]))
     return [VectorStore(np.load(previous.folder / "passage_hashes.npy"), dense.codes)]
+
+
+def _is_sound(generation: Generation, *beginnings: str) -> bool:
+    """Tell whether files are as they were written; damage is logged, since what is built replaces it."""
+    try:
+        verify_files(generation, *beginnings)
+    except IndexFormatError as error:
+        _log.warning("%s", error)
+        return False
+    return True
 
 
 def _write_dense(

@@ -18,9 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from tilth.errors import InputError, SettingError, shorten
-from tilth.run import Hit, Run, ranked
+import numpy as np
+import numpy.typing as npt
 
+from tilth.errors import InputError, SettingError, shorten
+from tilth.run import Hit, Run
+
+FusedScores = npt.NDArray[np.float64]
 Method = Literal["rrf", "minmax", "zscore"]
 METHODS: tuple[Method, ...] = get_args(Method)
 RRF_K = 60  # the constant of the paper
@@ -104,46 +108,85 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-class Contribution(NamedTuple):
-    """What one list says: a value for each product that it holds, and one for all that it does not."""
+class RankedPlaces(NamedTuple):
+    """A ranked list over numbered products: the number of each and its score, best first."""
 
-    values: dict[str, float]
+    places: npt.NDArray[np.intp]
+    scores: npt.NDArray[np.floating]
+
+
+NO_PLACES = RankedPlaces(np.empty(0, np.intp), np.empty(0, np.float32))
+
+
+class Contribution(NamedTuple):
+    """What one list says: a value for each product that it holds, best first, and one for all others."""
+
+    values: FusedScores
     missing: float
 
 
-def reciprocal_ranks(hits: Sequence[Hit], rrf_k: float = RRF_K) -> Contribution:
+def reciprocal_ranks(scores: npt.NDArray[np.floating], rrf_k: float = RRF_K) -> Contribution:
     """Return 1 / (rrf_k + rank), rank from 1; a missing product has 0."""
-    return Contribution({hit.product_id: 1 / (rrf_k + rank) for rank, hit in enumerate(hits, start=1)}, 0.0)
+    return Contribution(1 / (rrf_k + np.arange(1.0, len(scores) + 1)), 0.0)
 
 
-def min_max(hits: Sequence[Hit]) -> Contribution:
+def min_max(scores: npt.NDArray[np.floating]) -> Contribution:
     """Return (score - min) / (max - min), in [0, 1]; a missing product has 0.
 
     Where all scores are equal, each product has 1: it was found, and nothing else was found to be better.
     """
-    if not hits:
-        return Contribution({}, 0.0)
-    scores = [hit.score for hit in hits]
-    low, high = min(scores), max(scores)
-    if low == high:
-        return Contribution(dict.fromkeys((hit.product_id for hit in hits), 1.0), 0.0)
-    return Contribution({hit.product_id: (hit.score - low) / (high - low) for hit in hits}, 0.0)
+    exact = scores.astype(np.float64)
+    if not len(exact) or exact.min() == exact.max():
+        return Contribution(np.ones(len(exact)), 0.0)
+    low, high = exact.min() / 2, exact.max() / 2  # halves, since the range of two floats may be none
+    return Contribution((exact / 2 - low) / (high - low), 0.0)
 
 
-def z_scores(hits: Sequence[Hit]) -> Contribution:
+def z_scores(scores: npt.NDArray[np.floating]) -> Contribution:
     """Return (score - mean) / standard deviation (of the population); a missing product has the minimum.
 
     Where all scores are equal, each product has 0 and a missing one -1, so that a single hit still counts.
     """
-    scaled = min_max(hits).values  # the same z-scores, and no square overflows or vanishes
-    if not scaled:
-        return Contribution({}, 0.0)
-    mean = math.fsum(scaled.values()) / len(scaled)
-    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in scaled.values()) / len(scaled))
-    if deviation == 0:
-        return Contribution(dict.fromkeys(scaled, 0.0), -1.0)
-    values = {product_id: (x - mean) / deviation for product_id, x in scaled.items()}
-    return Contribution(values, -mean / deviation)  # the minimum was scaled to 0
+    scaled = min_max(scores).values  # the same z-scores, and no square overflows or vanishes
+    if not len(scaled):
+        return Contribution(scaled, 0.0)
+    mean, deviation = float(scaled.mean()), float(scaled.std())
+    if scaled.min() == scaled.max() or deviation == 0:
+        return Contribution(np.zeros(len(scaled)), -1.0)
+    return Contribution((scaled - mean) / deviation, -mean / deviation)  # the minimum was scaled to 0
+
+
+def fuse_places(lists: Sequence[RankedPlaces], products: int, fusion: Fusion) -> RankedPlaces:
+    """Fuse ranked lists over products that are numbered in the order of their ids.
+
+    Args:
+        lists: one a retriever, best first.
+        products: how many there are; places are below it.
+        fusion: the method and its weights.
+
+    Returns:
+        Every product of the lists that have a weight, ordered by (-score, place).
+
+    Raises:
+        SettingError: the fusion has weights for another number of lists.
+    """
+    weights = fusion.weights_of(len(lists))
+    fused, found = np.zeros(products), np.zeros(products, bool)
+    for weight, (places, scores) in zip(weights, lists, strict=True):
+        if weight > 0:
+            values, missing = _contribution(scores, fusion)
+            fused += weight * missing
+            fused[places] += weight * (values - missing)
+            found[places] = True
+    places = np.flatnonzero(found)
+    best = places[np.lexsort((places, -fused[places]))]
+    return RankedPlaces(best, fused[best])
+
+
+def _contribution(scores: npt.NDArray[np.floating], fusion: Fusion) -> Contribution:
+    if fusion.method == "rrf":
+        return reciprocal_ranks(scores, fusion.rrf_k)
+    return min_max(scores) if fusion.method == "minmax" else z_scores(scores)
 
 
 def fuse_hits(lists: Sequence[Sequence[Hit]], fusion: Fusion) -> tuple[Hit, ...]:
@@ -160,23 +203,20 @@ def fuse_hits(lists: Sequence[Sequence[Hit]], fusion: Fusion) -> tuple[Hit, ...]
         InputError: a score is infinite or not a number.
         SettingError: the fusion has weights for another number of lists.
     """
-    weights = fusion.weights_of(len(lists))
-    said = [(w, _contribution(hits, fusion)) for w, hits in zip(weights, lists, strict=True) if w > 0]
-    nowhere = sum(weight * missing for weight, (_, missing) in said)
-    fused: dict[str, float] = {}
-    for weight, (values, missing) in said:
-        for product_id, value in values.items():
-            fused[product_id] = fused.get(product_id, nowhere) + weight * (value - missing)
-    return ranked(fused)
+    ids = sorted({hit.product_id for hits in lists for hit in hits})
+    place = {product_id: number for number, product_id in enumerate(ids)}
+    fused = fuse_places([_placed(hits, place) for hits in lists], len(ids), fusion)
+    return tuple(
+        Hit(ids[n], score) for n, score in zip(fused.places.tolist(), fused.scores.tolist(), strict=True)
+    )
 
 
-def _contribution(hits: Sequence[Hit], fusion: Fusion) -> Contribution:
+def _placed(hits: Sequence[Hit], place: Mapping[str, int]) -> RankedPlaces:
     for hit in hits:
         if not math.isfinite(hit.score):
             raise InputError("a score to be fused is not finite", field=hit.product_id, value=hit.score)
-    if fusion.method == "rrf":
-        return reciprocal_ranks(hits, fusion.rrf_k)
-    return min_max(hits) if fusion.method == "minmax" else z_scores(hits)
+    places = np.array([place[hit.product_id] for hit in hits], np.intp)
+    return RankedPlaces(places, np.array([hit.score for hit in hits], np.float64))
 
 
 def fuse(runs: Sequence[Run], fusion: Fusion, k: int) -> Run:

@@ -8,6 +8,7 @@ Who reads a generation holds a shared lock on its manifest; a generation that is
 removed as soon as nobody holds one. The system releases locks when a process ends, however it ends.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -22,7 +23,7 @@ import filelock
 import orjson
 import xxhash
 
-from tilth.errors import IndexFormatError, IndexLockedError, InputError
+from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, InputError
 from tilth.files import replacing, sync_folder
 
 FORMAT = "tilth-index"
@@ -38,19 +39,33 @@ _OURS = frozenset(
 )
 _BLOCK = 1 << 22  # bytes hashed at a time
 
+_FULL = "the disk is full. Free some space, then try again"
+_REFUSED = "cannot be written to. Check the permissions of this user, and how the disk is mounted"
+# By what the system calls the fault: every library passes these words on, few the number.
+_FAULTS = {
+    os.strerror(errno.ENOSPC): _FULL,
+    os.strerror(errno.EDQUOT): "this user's share of the disk is full. Free some space, then try again",
+    os.strerror(errno.EROFS): _REFUSED,
+    os.strerror(errno.EACCES): _REFUSED,
+    os.strerror(errno.EPERM): _REFUSED,
+    os.strerror(errno.EIO): "the disk reports an error. Check it",
+    " requested and ": _FULL,  # numpy: how much it wanted to write and could
+    "index writer was killed": "tantivy cannot write, most likely because " + _FULL,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One generation: its folder, number and manifest, and the checksum that the manifest must have.
 
-    `held` keeps it from being removed while the object lives; None where it was not opened for reading.
+    `held` keeps it from being removed while the object lives.
     """
 
     folder: Path
     number: int
     manifest: dict[str, Any]
     checksum: str
-    held: IO[bytes] | None = None
+    held: IO[bytes]
 
 
 @contextmanager
@@ -68,16 +83,10 @@ def new_generation(into: Path) -> Iterator[Path]:
     Raises:
         InputError: `into` is a file, or a folder that holds something else.
         IndexLockedError: another process builds into it.
+        IndexWriteError: it cannot be written to.
     """
     claim(into)
-    lock = filelock.FileLock(into / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise IndexLockedError(
-            f"{into}: another process is building into this folder. Wait for it, or build into another"
-        ) from error
-    try:
+    with explaining_faults(into), _locked(into):
         number = max(_numbers(into), default=0) + 1
         _remove_left_overs(into)
         aside = into / _GENERATIONS / f"{_ASIDE}{number}"
@@ -87,8 +96,48 @@ def new_generation(into: Path) -> Iterator[Path]:
             _switch(into, aside, number)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _locked(into: Path) -> Iterator[None]:
+    lock = filelock.FileLock(into / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise IndexLockedError(
+            f"{into}: another process is building into this folder. Wait for it, or build into another"
+        ) from error
+    try:
+        yield
     finally:
         lock.release()
+
+
+@contextmanager
+def explaining_faults(into: Path) -> Iterator[None]:
+    """Raise what goes wrong while a block writes into an index folder as an error for the user.
+
+    Args:
+        into: the index folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        IndexWriteError: the disk is full, read-only or broken, whichever library has met it.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # tantivy raises ValueErrors, faiss RuntimeErrors
+        fault = next((fault for words, fault in _FAULTS.items() if words in str(error)), None)
+        elsewhere = isinstance(error, OSError) and error.filename and not _is_within(into, error.filename)
+        if fault is None or elsewhere:
+            raise
+        raise IndexWriteError(f"{into}: {fault}") from error
+
+
+def _is_within(into: Path, name: object) -> bool:
+    return Path(str(name)).is_relative_to(into)
 
 
 def claim(into: Path) -> None:
@@ -126,6 +175,8 @@ def _remove_left_overs(into: Path) -> None:
     """Remove what a killed build left; the lock says that nobody is at it."""
     for folder in (into / _GENERATIONS).glob(f"{_ASIDE}*"):
         shutil.rmtree(folder)
+    for file in into.glob(f".{_CURRENT}.*.part"):
+        file.unlink()
 
 
 def _switch(into: Path, aside: Path, number: int) -> None:
@@ -196,15 +247,6 @@ def _checksum(path: Path) -> str:
     return checksum.hexdigest()
 
 
-def current_generation(path: Path) -> Generation | None:
-    """Return the current generation of a folder unverified and not held, or None if there is none yet."""
-    if not (path / _CURRENT).is_file():
-        return None
-    number, checksum = _current(path)
-    folder = path / _GENERATIONS / str(number)
-    return Generation(folder, number, _read_json(folder / MANIFEST), checksum)
-
-
 def current_number(path: Path) -> int:
     """Return the number of the current generation: cheap enough to be asked several times a second."""
     return _current(path)[0]
@@ -246,9 +288,24 @@ def open_generation(path: Path, *, checksums: bool = True) -> Generation:
         )
     if _checksum(generation.folder / MANIFEST) != generation.checksum:
         raise IndexFormatError(f"{generation.folder / MANIFEST}: has a wrong checksum. Build the index again")
-    for name, facts in manifest["files"].items() if checksums else ():
-        _verify(generation.folder / name, facts)
+    if checksums:
+        verify_files(generation)
     return generation
+
+
+def verify_files(generation: Generation, *beginnings: str) -> None:
+    """Verify the size and checksum of files.
+
+    Args:
+        generation: an opened one.
+        *beginnings: of the names of the files, as the manifest lists them; none verifies every file.
+
+    Raises:
+        IndexFormatError: one is damaged; names it.
+    """
+    for name, facts in generation.manifest["files"].items():
+        if name.startswith(beginnings or ("",)):
+            _verify(generation.folder / name, facts)
 
 
 def _hold_current(path: Path) -> Generation:
