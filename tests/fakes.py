@@ -55,6 +55,9 @@ class WordEncoder:
     def reserved(self) -> int:
         return 0
 
+    def portable(self) -> None:
+        return None
+
     def save(self, folder: Path) -> None:
         facts = EncoderFacts(self.name, "1", "static", 16, 512)
         StaticEncoder(word_tokenizer(), np.ones((_SIZE, 16), np.float32), facts).save(folder)

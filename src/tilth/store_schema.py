@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -29,6 +30,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 from tilth.errors import MissingExtraError, StoreError
 
@@ -60,6 +62,7 @@ _PRAGMAS = (
     "cache_size=-65536",  # KiB, a connection
     "journal_size_limit=67108864",  # bytes; a log that a large change made long is cut again
 )
+_READING = (_PRAGMAS[0], _PRAGMAS[-2])  # those that write nothing
 _CREATION_LOCK = 0x7469_6C74_6800  # any number that nobody else uses
 
 
@@ -125,9 +128,12 @@ def _sqlite(url: URL, create: bool) -> Engine:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{path}: its folder cannot be made: {error.strerror}. Name another") from error
-    # Without an isolation level the driver begins no transaction by itself: we do, each of its kind.
-    engine = create_engine(url, max_overflow=-1, connect_args={"isolation_level": None})
-    event.listen(engine, "connect", _set_pragmas)
+    if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        engine = create_engine("sqlite://", creator=lambda: _connect_reading(path), poolclass=NullPool)
+    else:
+        # Without an isolation level the driver begins no transaction by itself: we do, each of its kind.
+        engine = create_engine(url, max_overflow=-1, connect_args={"isolation_level": None})
+        event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "handle_error", _explaining(str(path), _sqlite_fault))
     return engine
 
@@ -135,6 +141,21 @@ def _sqlite(url: URL, create: bool) -> Engine:
 def _set_pragmas(connection: Any, _: object) -> None:  # noqa: ANN401 - a connection of the driver
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    """Connect on a file system that is mounted read-only, where SQLite cannot make the files of its log.
+
+    Those of somebody who writes through another mount are read; while nobody does, there are none. Each
+    connection looks anew, and is not kept.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() else "immutable=1"
+    place = f"file:{quote(str(path))}?{mode}"
+    connection = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
+    for pragma in _READING:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
 
 
 def _postgres(url: URL) -> Engine:

@@ -243,3 +243,13 @@ def test_settings_keep_within_what_an_encoder_reads() -> None:
 def test_a_prefix_longer_than_the_head_is_refused() -> None:
     with pytest.raises(SettingError, match="prefix"):
         PassageCutter(word_tokenizer(), PassageSettings(head_tokens=16), reserved=16)
+
+
+@given(numbered(), st.integers(16, 80))
+def test_a_product_that_fits_into_its_only_passage_is_not_taken_apart(
+    made: tuple[Product, list[str]], tokens: int
+) -> None:
+    limits = PassageSettings(1, tokens, 16)
+    slow = in_words(limits)
+    slow._whole = lambda sections: None  # type: ignore[method-assign]
+    assert cut(made[0], in_words(limits)) == cut(made[0], slow)

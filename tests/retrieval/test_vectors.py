@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from tilth.protocols import Vectors
 from tilth.retrieval import vectors as module
 from tilth.retrieval.quantisation import Codes, to_codes
-from tilth.retrieval.vectors import Hashes, KnownVectors, VectorCache, VectorStore, VectorWriter, text_hashes
+from tilth.retrieval.vectors import (
+    Hashes,
+    KnownVectors,
+    VectorCache,
+    VectorStore,
+    VectorWriter,
+    encode_texts,
+    text_hashes,
+)
 
 FACTS = {"model": "a", "prefix": "passage: "}
 
@@ -49,15 +57,17 @@ def test_vectors_are_those_of_the_texts_encoded_once(
     seen: list[str] = []
     shares: list[float] = []
 
-    def counting(texts: Sequence[str]) -> Vectors:
+    def made(texts: Sequence[str]) -> Codes:
         seen.extend(texts)
-        return encode(texts)
+        return encode_texts(texts, encode, 3, lambda share: shares.append(share))
 
     filled(folder / "cache", cached)
     with VectorCache(folder / "cache", FACTS, 3) as cache:
-        writer = VectorWriter(folder / "vectors.npy", 3, counting, [stored(before), cache], cache)
+        writer = VectorWriter(folder / "vectors.npy", 3, [stored(before), cache], cache)
         for start in range(0, len(now), 7):
-            writer.add(now[start : start + 7], lambda share: shares.append(share))
+            wanted = writer.want(now[start : start + 7])
+            assert [len(text) for text in wanted.texts] == sorted(len(text) for text in wanted.texts)
+            writer.write(wanted, made(wanted.texts))
         hashes = writer.close()
     codes = np.load(folder / "vectors.npy", mmap_mode="r")
     assert hashes.tolist() == text_hashes(now).tolist()
@@ -168,8 +178,9 @@ def test_the_order_of_facts_does_not_matter(tmp_path: Path) -> None:
 
 def test_a_shard_fills_the_cache_and_writes_no_file(tmp_path: Path) -> None:
     with VectorCache(tmp_path / "cache", FACTS, 3) as cache:
-        writer = VectorWriter(None, 3, encode, (), cache)
-        writer.add(["a", "b", "a"], lambda share: None)
+        writer = VectorWriter(None, 3, (), cache)
+        wanted = writer.want(["a", "b", "a"])
+        writer.write(wanted, codes_of(wanted.texts))
         hashes: Hashes = writer.close()
     assert hashes.tolist() == text_hashes(["a", "b", "a"]).tolist()
     assert (writer.encoded, writer.reused) == (2, 1)

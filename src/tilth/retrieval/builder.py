@@ -6,10 +6,11 @@ index, and encodes passages that neither the generation before nor an interrupte
 dense index is made last, of all vectors.
 """
 
-import logging
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +28,7 @@ from tilth.retrieval.dense import DenseIndex, DenseSettings, build_dense
 from tilth.retrieval.encoder import same_passage_vectors
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.generations import (
-    Generation,
-    explaining_faults,
+    is_sound,
     new_generation,
     open_generation,
     verify_files,
@@ -37,19 +37,27 @@ from tilth.retrieval.generations import (
 from tilth.retrieval.index import check_store
 from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
 from tilth.retrieval.passages import PassageCutter, PassageSettings
-from tilth.retrieval.preparation import Preparation, Prepared, prepare
+from tilth.retrieval.preparation import CHUNK, PortableEncoder, Preparation, Prepared, Workers
+from tilth.retrieval.quantisation import Codes
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.stopwatch import Stopwatch
-from tilth.retrieval.vectors import Hashes, KnownVectors, VectorCache, VectorStore, VectorWriter
+from tilth.retrieval.vectors import (
+    Hashes,
+    KnownVectors,
+    VectorCache,
+    VectorStore,
+    VectorWriter,
+    Wanted,
+    encode_texts,
+)
 from tilth.store import Snapshot, Store
 
 _LEAST_MEMORY = 128_000_000  # bytes a thread
+_WORKERS_FROM = 2 * CHUNK  # products; fewer are prepared sooner than processes start
 _SAMPLE = 200  # titles that stand in for queries
 _CODES = "codes.npy"  # while building
 _CACHE = "vectors"  # folder of vectors that were encoded and are in no generation yet
 _REUSED = ("dense.faiss", "passage_hashes.npy", "passage_rows.npy")  # of the generation before
-
-_log = logging.getLogger(__name__)
 
 
 class BuildEncoder(Encoder, Protocol):
@@ -67,6 +75,9 @@ class BuildEncoder(Encoder, Protocol):
 
     def reserved(self) -> int:
         """Return the tokens of every passage that special tokens and the passage prefix take."""
+
+    def portable(self) -> PortableEncoder | None:
+        """Return what encodes the same in any process; None if nothing but this object does."""
 
     def save(self, folder: Path) -> None:
         """Write what `open_encoder` reads into a new folder."""
@@ -198,7 +209,7 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
     generation = open_generation(into, checksums=False)
     check_store(generation, store)
     manifest = generation.manifest
-    if manifest["store"]["sequence"] == store.last_sequence() and _is_sound(generation):
+    if manifest["store"]["sequence"] == store.last_sequence() and is_sound(generation):
         return manifest
     verify_files(generation, "encoder/")
     encoder = KeptEncoder(
@@ -243,22 +254,31 @@ def encode_shard(
         The number of passages that were encoded; those known already are not.
 
     Raises:
+        IndexWriteError: the folder cannot be written to.
         StoreError: the store cannot be read.
     """
     part, parts = shard
     into.mkdir(parents=True, exist_ok=True)
     cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
     known = [cache, *_vectors_before(into, encoder)]
-    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
     done = 0
-    with explaining_faults(into), cache, store.snapshot() as snapshot:
-        writer = VectorWriter(None, encoder.dimension, encoder.encode_passages, known, cache)
-        for chunk in prepare(snapshot.records(), snapshot.count, preparation, settings.resources.workers):
-            passages = [passage for cut in chunk.cuts for passage in cut.passages]
-            writer.add(passages[part - 1 :: parts], _unseen)
+    with cache, store.snapshot() as snapshot, _workers(snapshot, encoder, settings) as workers:
+        writer = VectorWriter(None, encoder.dimension, known, cache)
+        for chunk in workers.prepare(snapshot.records()):
+            wanted = writer.want(chunk.passages()[part - 1 :: parts])
+            writer.write(
+                wanted, encode_texts(wanted.texts, encoder.encode_passages, encoder.dimension, _unseen)
+            )
             done += len(chunk.cuts)
             progress("encoding", done, snapshot.count)
     return writer.encoded
+
+
+def _workers(snapshot: Snapshot, encoder: BuildEncoder, settings: BuildSettings) -> Workers:
+    """Start as many processes as are asked for, unless the work is done before they are ready."""
+    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
+    processes = settings.resources.workers if snapshot.count >= _WORKERS_FROM else 1
+    return Workers(preparation, encoder.portable(), processes)
 
 
 def _unseen(share: float) -> None:
@@ -320,29 +340,39 @@ def _write_rows(
 ) -> "_Rows":
     """Write columns, the lexical index and the codes of all passages, in row order."""
     resources = settings.resources
-    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
-    vocabulary, rows = VocabularyCounter(), _Rows(preparation.cutter.settings, snapshot.count)
-    vectors = VectorWriter(folder / _CODES, encoder.dimension, encoder.encode_passages, known, cache)
+    vocabulary, rows = VocabularyCounter(), _Rows(encoder.cutter(settings.passages).settings, snapshot.count)
+    vectors = VectorWriter(folder / _CODES, encoder.dimension, known, cache)
+    encoding: deque[tuple[Wanted, Future[Codes]]] = deque()  # in worker processes
     with (
         cache,
+        _workers(snapshot, encoder, settings) as workers,
         ColumnsWriter(folder / "columns") as columns,
         LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
     ):
-        for chunk in prepare(snapshot.records(), snapshot.count, preparation, resources.workers):
+        for chunk in workers.prepare(snapshot.records()):
             watch.lap("prepare")
             columns.add(chunk.columns)
             vocabulary.merge(chunk.words)
             for document in chunk.documents:
                 lexical.add(document)
             watch.lap("write")
+            wanted = vectors.want(chunk.passages())
 
             def report(share: float, before: int = rows.count, chunk: Prepared = chunk) -> None:
                 progress("indexing", before + int(share * len(chunk.cuts)), snapshot.count)
 
-            vectors.add([passage for cut in chunk.cuts for passage in cut.passages], report)
+            if future := workers.encode(wanted.texts):
+                encoding.append((wanted, future))
+            else:
+                _write_encoded(vectors, encoding, 0)
+                made = encode_texts(wanted.texts, encoder.encode_passages, encoder.dimension, report)
+                vectors.write(wanted, made)
+            _write_encoded(vectors, encoding, resources.workers)
             watch.lap("encode")
             rows.add(chunk)
             progress("indexing", rows.count, snapshot.count)
+        _write_encoded(vectors, encoding, 0)
+        watch.lap("encode")
     vocabulary.write(folder / "vocabulary.txt")
     np.save(folder / "passage_hashes.npy", vectors.close())
     np.save(folder / "passage_rows.npy", rows.of_passages())
@@ -350,6 +380,13 @@ def _write_rows(
     rows.encoded, rows.reused = vectors.encoded, vectors.reused
     watch.lap("commit")
     return rows
+
+
+def _write_encoded(vectors: VectorWriter, encoding: deque[tuple[Wanted, Future[Codes]]], left: int) -> None:
+    """Wait for what workers encode, in its order, until no more than so many chunks are left."""
+    while len(encoding) > left:
+        wanted, future = encoding.popleft()
+        vectors.write(wanted, future.result())
 
 
 class _Rows:
@@ -393,28 +430,26 @@ class _Rows:
 
 def _vectors_before(into: Path, encoder: BuildEncoder) -> list[KnownVectors]:
     """Return the vectors of the generation before, if they are sound and the encoder would make the same."""
-    if not (into / "current").exists():
-        return []
     try:
         previous = open_generation(into, checksums=False)
-    except IndexFormatError as error:  # building anew is its remedy
-        _log.warning("every passage is encoded: %s", error)
+    except IndexFormatError:  # there is none, or one that can only be replaced
         return []
     same = same_passage_vectors(previous.manifest["encoder"], encoder.identity)
-    if not same or not _is_sound(previous, *_REUSED):
+    if not same or not is_sound(previous, *_REUSED):
         return []
     dense = DenseIndex.open(previous.folder, DenseSettings(**previous.manifest["dense"]))
     return [VectorStore(np.load(previous.folder / "passage_hashes.npy"), dense.codes)]
 
 
-def _is_sound(generation: Generation, *beginnings: str) -> bool:
-    """Tell whether files are as they were written; damage is logged, since what is built replaces it."""
-    try:
-        verify_files(generation, *beginnings)
-    except IndexFormatError as error:
-        _log.warning("%s", error)
-        return False
-    return True
+def _query_like(titles: Sequence[str], seed: int) -> list[str]:
+    """Return one to four words of each title, as they are typed; whole titles would need fewer probes."""
+    random = np.random.default_rng(seed)
+    chosen = []
+    for words in (title.split() for title in titles):
+        count = min(int(random.integers(1, 5)), len(words))
+        places = np.sort(random.choice(len(words), count, replace=False))
+        chosen.append(" ".join(words[place] for place in places))
+    return chosen
 
 
 def _write_dense(
@@ -424,7 +459,7 @@ def _write_dense(
     dense = build_dense(
         np.load(folder / _CODES, mmap_mode="r"),
         folder / "dense.faiss",
-        encoder.encode_queries(titles),
+        encoder.encode_queries(_query_like(titles, settings.seed)),
         recall=settings.recall,
         seed=settings.seed,
         threads=settings.resources.threads,

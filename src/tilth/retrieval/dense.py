@@ -29,7 +29,7 @@ Passages = npt.NDArray[np.int64]  # numbers of passages
 FLAT_BELOW = 50_000
 RECALL_DEPTH = 100
 _MOST_LISTS = 16_384
-_SCAN_BELOW = 20_000  # allowed passages; fewer are scored exactly, one by one
+_SCAN_BELOW = 50_000  # allowed passages; fewer are scored exactly, one by one
 _SCAN_BLOCK = 1_024  # passages scored at a time, so that they stay in the processor's cache
 _SAMPLED = 16  # passages of each list by which it is judged how many of it a filter allows
 _NEAR = 16  # times the probes without a filter: so many lists are judged before all are
@@ -276,13 +276,15 @@ class DenseIndex:
         if not len(rows):
             return NO_HITS
         counts = self._counts[rows]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        passages = np.repeat(self._ends[rows] - counts, counts) + within
+        starts = np.cumsum(counts) - counts
+        passages = self._ends[rows] - 1
+        if self._most > 1:
+            passages = np.repeat(passages - counts + 1 - starts, counts) + np.arange(counts.sum())
         scores = np.empty(len(passages), np.float32)
         for start in range(0, len(passages), _SCAN_BLOCK):
             block = slice(start, start + _SCAN_BLOCK)
             scores[block] = _products(self._stored[passages[block]].astype(np.float32), query)
-        best = np.maximum.reduceat(scores, np.cumsum(counts) - counts) * query.unit
+        best = (scores if self._most == 1 else np.maximum.reduceat(scores, starts)) * query.unit
         if len(rows) > k:
             kept = best >= np.partition(best, len(best) - k)[len(best) - k]
             rows, best = rows[kept], best[kept]

@@ -63,6 +63,10 @@ class ModelForBuild:
         """Return how many letters a token of these texts has: below two, their words are not known."""
         return letters_per_token(self.tokenizer, texts)
 
+    def portable(self) -> StaticEncoder | None:
+        """Return what encodes the same in any process: a static encoder does."""
+        return self._encoder if isinstance(self._encoder, StaticEncoder) else None
+
     def save(self, folder: Path) -> None:
         """Write what `open_encoder` reads."""
         if isinstance(self._encoder, StaticEncoder):

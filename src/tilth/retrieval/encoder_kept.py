@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from tilth.protocols import Vectors
-from tilth.retrieval.encoder import TOKENIZER, letters_per_token, open_encoder
+from tilth.retrieval.encoder import TOKENIZER, StaticEncoder, letters_per_token, open_encoder
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 
 
@@ -57,6 +57,10 @@ class KeptEncoder:
     def reserved(self) -> int:
         """Return the tokens that special tokens and the passage prefix take."""
         return self._reserved
+
+    def portable(self) -> StaticEncoder | None:
+        """Return what encodes the same in any process: a static encoder does."""
+        return self._encoder if isinstance(self._encoder, StaticEncoder) else None
 
     def save(self, folder: Path) -> None:
         """Write the same folder again."""

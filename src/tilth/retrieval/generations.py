@@ -10,6 +10,7 @@ removed as soon as nobody holds one. The system releases locks when a process en
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -52,6 +53,8 @@ _FAULTS = {
     " requested and ": _FULL,  # numpy: how much it wanted to write and could
     "index writer was killed": "tantivy cannot write, most likely because " + _FULL,
 }
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +309,16 @@ def verify_files(generation: Generation, *beginnings: str) -> None:
     for name, facts in generation.manifest["files"].items():
         if name.startswith(beginnings or ("",)):
             _verify(generation.folder / name, facts)
+
+
+def is_sound(generation: Generation, *beginnings: str) -> bool:
+    """Tell whether `verify_files` finds no damage; it is logged, for whoever goes on without the files."""
+    try:
+        verify_files(generation, *beginnings)
+    except IndexFormatError as error:
+        _log.warning("%s", error)
+        return False
+    return True
 
 
 def _hold_current(path: Path) -> Generation:

@@ -96,7 +96,7 @@ class PassageCutter:
         """Cut products; quick for many at a time, since their words are tokenised together."""
         sections = [_sections(product) for product in products]
         self._learn(chain.from_iterable(words for each in sections for section in each for words in section))
-        return [self._pack(*each) for each in sections]
+        return [self._whole(each) or self._pack(*each) for each in sections]
 
     def _learn(self, words: Iterable[str]) -> None:
         """Count the tokens of words that were not met before, as they are after a blank."""
@@ -105,6 +105,16 @@ class PassageCutter:
         new = [word for word in set(words) - self._tokens.keys() if len(word) <= _LONGEST_WORD]
         encoded = self._tokenizer.encode_batch_fast([f" {word}" for word in new], add_special_tokens=False)
         self._tokens.update(zip(new, map(len, encoded), strict=True))
+
+    def _whole(self, sections: Sequence[Sequence[Words]]) -> Cut | None:
+        """Return the only passage where a product may have one and fits into it, which is the usual case."""
+        if self.settings.passages > 1:
+            return None
+        words = [word for section in sections for text in section for word in text]
+        tokens = [self._tokens.get(word, self._room + 1) for word in words]
+        if not words or sum(tokens) > self._room:
+            return None
+        return Cut((" ".join(words),), 0)
 
     def _units(self, texts: Sequence[Words]) -> list[_Unit]:
         """Measure texts, leaving out words that no passage has room for."""

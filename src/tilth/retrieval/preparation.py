@@ -11,21 +11,24 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count, islice
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import orjson
 
 from tilth.catalog import VOLATILE_FIELDS, Product, product_from_json, product_to_json
 from tilth.retrieval.column_chunks import ColumnChunk, column_chunk
+from tilth.retrieval.encoder import StaticEncoder
 from tilth.retrieval.lexical import LexicalDocument, LexicalSettings, lexical_document
 from tilth.retrieval.passages import Cut, PassageCutter
+from tilth.retrieval.quantisation import Codes
 from tilth.retrieval.spelling import count_words
-from tilth.retrieval.vectors import Hashes
+from tilth.retrieval.vectors import Hashes, encode_texts
 
 CHUNK = 2_048  # products that are prepared, and whose passages are encoded, together
 _AHEAD = 2  # chunks waiting for each worker
-_POOL_FROM = 2 * CHUNK  # products; fewer are prepared sooner than processes start
+
+PortableEncoder = StaticEncoder  # no network and no threads: a table and a tokenizer
 
 
 class Prepared(NamedTuple):
@@ -37,6 +40,10 @@ class Prepared(NamedTuple):
     words: Counter[str]
     steady: Hashes
     cuts: list[Cut]
+
+    def passages(self) -> list[str]:
+        """Return the passages of all products."""
+        return [passage for cut in self.cuts for passage in cut.passages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,50 +88,78 @@ def _steady_part(product: Product) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
-def prepare(
-    records: Iterator[tuple[str, bytes]], total: int, preparation: Preparation, workers: int
-) -> Iterator[Prepared]:
-    """Prepare records chunk by chunk, in their order.
+class Workers:
+    """Prepares chunks ahead of those that write them, in processes of their own or in this one.
 
-    Args:
-        records: ids and products as the store holds them, in row order.
-        total: how many there are.
-        preparation: how.
-        workers: processes; below two, or with few records, the work is done in this one.
-
-    Yields:
-        The chunks, of `CHUNK` products but for the last.
+    Encoders that need nothing but their own arrays encode there too.
     """
-    chunks = zip(
-        count(0, CHUNK), iter(lambda: [record for _, record in islice(records, CHUNK)], []), strict=False
-    )
-    if workers < 2 or total < _POOL_FROM:
-        for first_row, chunk in chunks:
-            yield preparation.of_records(first_row, chunk)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks
-    with ProcessPoolExecutor(workers, context, _start, (preparation,)) as pool:
-        waiting: deque[Future[Prepared]] = deque()
-        try:
+
+    def __init__(self, preparation: Preparation, encoder: PortableEncoder | None, processes: int) -> None:
+        """Start.
+
+        Args:
+            preparation: how.
+            encoder: can be sent to other processes; None where it cannot.
+            processes: below two, all is done in this one.
+        """
+        self._preparation, self._encoder, self._processes = preparation, encoder, processes
+        self._pool: ProcessPoolExecutor | None = None
+        if processes > 1:
+            context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks
+            self._pool = ProcessPoolExecutor(processes, context, _start, (preparation, encoder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def prepare(self, records: Iterator[tuple[str, bytes]]) -> Iterator[Prepared]:
+        """Prepare records chunk by chunk, in their order.
+
+        Args:
+            records: ids and products as the store holds them, in row order.
+
+        Yields:
+            The chunks, of `CHUNK` products but for the last.
+        """
+        chunks = zip(count(0, CHUNK), iter(lambda: [record for _, record in islice(records, CHUNK)], []))
+        if self._pool is None:
             for first_row, chunk in chunks:
-                waiting.append(pool.submit(_work, first_row, chunk))
-                if len(waiting) > workers * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+                yield self._preparation.of_records(first_row, chunk)
+            return
+        waiting: deque[Future[Prepared]] = deque()
+        for first_row, chunk in chunks:
+            waiting.append(self._pool.submit(_prepare, first_row, chunk))
+            if len(waiting) > self._processes * _AHEAD:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+
+    def encode(self, texts: Sequence[str]) -> Future[Codes] | None:
+        """Begin to encode texts in another process; None where this encoder has to do it here."""
+        if self._pool is None or self._encoder is None or not texts:
+            return None
+        return self._pool.submit(_encode, texts)
 
 
 _preparation: Preparation  # of a worker process
+_encoder: PortableEncoder | None
 
 
-def _start(preparation: Preparation) -> None:
+def _start(preparation: Preparation, encoder: PortableEncoder | None) -> None:
     """Set up a worker: it does one thing at a time, on one core."""
-    global _preparation
+    global _preparation, _encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _preparation = preparation
+    _preparation, _encoder = preparation, encoder
 
 
-def _work(first_row: int, records: Sequence[bytes]) -> Prepared:
+def _prepare(first_row: int, records: Sequence[bytes]) -> Prepared:
     return _preparation.of_records(first_row, records)
+
+
+def _encode(texts: Sequence[str]) -> Codes:
+    if _encoder is None:
+        raise AssertionError("a worker without an encoder was asked to encode")
+    return encode_texts(texts, _encoder.encode_passages, _encoder.dimension, lambda _: None)

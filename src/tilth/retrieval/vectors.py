@@ -32,6 +32,30 @@ _CACHE_HEADER = struct.Struct("<8s16sII16s")  # magic, encoder, count, dimension
 _CACHE_MAGIC = b"tilthvec"
 
 
+def encode_texts(
+    texts: Sequence[str],
+    encode: Callable[[Sequence[str]], Vectors],
+    dimension: int,
+    progress: Callable[[float], None],
+) -> Codes:
+    """Make the codes of texts, a batch at a time.
+
+    Args:
+        texts: in the order of their lengths, which saves padding.
+        encode: texts to (M, D) unit vectors.
+        dimension: D.
+        progress: is told the share that is done, 0 to 1.
+
+    Returns:
+        (N, D) codes.
+    """
+    codes = np.empty((len(texts), dimension), np.int8)
+    for start in range(0, len(texts), _BATCH):
+        codes[start : start + _BATCH] = to_codes(encode(texts[start : start + _BATCH]))
+        progress(start / len(texts))
+    return codes
+
+
 def text_hashes(texts: Sequence[str]) -> Hashes:
     """Return 64 bits of BLAKE2b of each text; two of ten million differ with probability 1 - 3e-6."""
     digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts)
@@ -192,14 +216,24 @@ class VectorCache:
         return blocks
 
 
+class Wanted(NamedTuple):
+    """Texts on their way to their codes: what is known is filled in, and `texts` remain to be encoded."""
+
+    hashes: Hashes  # (M,) of all texts
+    where: npt.NDArray[np.int64]  # (M,) the place of each among the distinct ones
+    distinct: Hashes  # (N,)
+    codes: Codes  # (N, D)
+    missing: npt.NDArray[np.int64]  # places that are not filled in, by the length of their texts
+    texts: list[str]  # of those places
+
+
 class VectorWriter:
-    """Makes the codes of texts, each text encoded at most once a call, and appends them to an .npy file."""
+    """Appends the codes of texts to an .npy file; each distinct text of a call is encoded at most once."""
 
     def __init__(
         self,
         path: Path | None,
         dimension: int,
-        encode: Callable[[Sequence[str]], Vectors],
         known: Sequence[KnownVectors] = (),
         cache: VectorCache | None = None,
     ) -> None:
@@ -208,41 +242,40 @@ class VectorWriter:
         Args:
             path: of the new .npy file, (N, D) int8; None writes none, which fills the cache alone.
             dimension: D.
-            encode: texts to (M, D) unit vectors.
             known: where vectors are looked for before they are made; the first that has one gives it.
             cache: keeps every vector that is made.
         """
         self._file = None if path is None else path.open("wb")
         if self._file is not None:
             self._file.write(b"\0" * _HEADER)
-        self._dimension, self._encode, self._known, self._cache = dimension, encode, known, cache
+        self._dimension, self._known, self._cache = dimension, known, cache
         self._hashes: list[Hashes] = []
         self.encoded = self.reused = 0
 
-    def add(self, texts: Sequence[str], progress: Callable[[float], None]) -> None:
-        """Append the vectors of texts.
-
-        Args:
-            texts: the more at a time, the less padding: they are encoded in the order of their lengths.
-            progress: is told the share that is done, 0 to 1.
-        """
+    def want(self, texts: Sequence[str]) -> Wanted:
+        """Look up texts; the more at a time, the more alike are the lengths of those to be encoded."""
         hashes = text_hashes(texts)
         distinct, first, where = np.unique(hashes, return_index=True, return_inverse=True)
         codes = np.empty((len(distinct), self._dimension), np.int8)
-        places = self._find(distinct, codes)
-        encoded = len(places)
-        places = places[np.argsort([len(texts[first[place]]) for place in places], kind="stable")]
-        for start in range(0, encoded, _BATCH):
-            batch = places[start : start + _BATCH]
-            codes[batch] = to_codes(self._encode([texts[first[place]] for place in batch]))
-            if self._cache is not None:
-                self._cache.add(distinct[batch], codes[batch])
-            progress(start / encoded)
+        missing = self._find(distinct, codes)
+        missing = missing[np.argsort([len(texts[first[place]]) for place in missing], kind="stable")]
+        return Wanted(hashes, where, distinct, codes, missing, [texts[first[place]] for place in missing])
+
+    def write(self, wanted: Wanted, made: Codes) -> None:
+        """Append the codes of all texts.
+
+        Args:
+            wanted: what `want` returned.
+            made: the codes of its `texts`.
+        """
+        wanted.codes[wanted.missing] = made
+        if self._cache is not None and len(made):
+            self._cache.add(wanted.distinct[wanted.missing], made)
         if self._file is not None:
-            self._file.write(codes[where].tobytes())
-        self._hashes.append(hashes)
-        self.encoded += encoded
-        self.reused += len(texts) - encoded
+            self._file.write(wanted.codes[wanted.where].tobytes())
+        self._hashes.append(wanted.hashes)
+        self.encoded += len(made)
+        self.reused += len(wanted.hashes) - len(made)
 
     def _find(self, hashes: Hashes, codes: Codes) -> npt.NDArray[np.int64]:
         """Fill in what is known and return the places of the rest."""
