@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tilth.catalog import Price, Product
-from tilth.retrieval.builder import BuildEncoder, BuildSettings, Progress, build_index
+from tilth.retrieval.build_settings import BuildEncoder, BuildSettings, Progress
+from tilth.retrieval.builder import build_index
 from tilth.retrieval.index import open_store
 
 SHOP = [

@@ -179,6 +179,87 @@ def test_an_interrupted_build_says_so_and_leaves_the_index(
     assert tilth("search", index, "manure").code == 0
 
 
+# upsert, delete, compact, encode, fields
+
+
+def test_what_is_upserted_is_found_and_what_is_deleted_is_not(
+    tilth: Tilth, index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new.jsonl").write_text('{"id": "n1", "title": "Zinc wheelbarrow"}\n{"id": "n2"}\n')
+    written = tilth("upsert", index, tmp_path / "new.jsonl", "--json").json
+    assert (written["changed"], written["rejected"], written["since_build"]) == (1, 1, 1)
+    assert tilth("search", index, "zinc wheelbarrow", "-k", 1, "--json").json["hits"][0]["product_id"] == "n1"
+    assert "0 changed, 0 deleted, 1 unchanged" in tilth("upsert", index, tmp_path / "new.jsonl").out
+    outcome = tilth("delete", index, "n1", "nobody")
+    assert "0 changed, 1 deleted, 1 unchanged; 2 changes since the index was built" in outcome.out
+    hits = tilth("search", index, "zinc wheelbarrow", "-k", 5, "--json").json["hits"]
+    assert "n1" not in {hit["product_id"] for hit in hits}
+
+
+def test_ids_to_delete_come_from_a_file(tilth: Tilth, index: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("en0000001\n\nen0000002\n")
+    assert tilth("delete", index, "--file", tmp_path / "ids.txt", "--json").json["deleted"] == 2
+    outcome = tilth("delete", index)
+    assert outcome.code == 1
+    assert "no product id was given" in outcome.err
+
+
+def test_compact_makes_the_next_generation(tilth: Tilth, index: Path) -> None:
+    tilth("delete", index, "en0000001")
+    manifest = tilth("compact", index, "--json").json
+    assert manifest["catalogue"]["products"] == 599
+    assert manifest["passages"]["encoded"] == 0
+    assert "599 products" in tilth("compact", index).out
+
+
+def test_a_catalogue_is_stored_encoded_in_parts_and_built(
+    tilth: Tilth, shop: Path, words: None, tmp_path: Path
+) -> None:
+    into = tmp_path / "parts"
+    assert tilth("index", shop / "products.jsonl", "--into", into, "--store-only").code == 0
+    assert not (into / "current").exists()
+    encoded = [tilth("encode", into, "--shard", f"{part}/3", "--json").json["encoded"] for part in (1, 2, 3)]
+    assert all(encoded)
+    built = tilth("index", "--into", into, "--json").json
+    assert built["passages"]["encoded"] == 0
+    assert tilth("index", "--into", into).out.startswith(f"{into}: 600 products in the store")
+    assert not (into / "vectors").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "one", "1/", "1/0"])
+def test_a_wrong_part_is_named(tilth: Tilth, index: Path, shard: str) -> None:
+    outcome = tilth("encode", index, "--shard", shard)
+    assert outcome.code == 1
+    assert f"--shard is {shard!r}" in outcome.err
+
+
+def test_updates_need_an_index(tilth: Tilth, tmp_path: Path) -> None:
+    for command in (("upsert", tmp_path, "x.jsonl"), ("delete", tmp_path, "x"), ("compact", tmp_path)):
+        outcome = tilth(*command)
+        assert outcome.code == 1
+        assert "not an index" in outcome.err
+
+
+def test_fields_say_what_can_be_filtered_by(tilth: Tilth, index: Path) -> None:
+    fields = tilth("fields", index, "--json").json
+    assert fields["availability"]["type"] == "text"
+    assert fields["price"]["min"] > 0
+    assert "availability" in tilth("fields", index).out
+    schema = tilth("fields", index, "--json-schema").json
+    assert schema["$schema"].endswith("2020-12/schema")
+
+
+def test_search_counts_facets_and_collapses_variants(tilth: Tilth, index: Path) -> None:
+    answer = tilth(
+        "search", index, "compost", "-k", 5, "--facets", "brand,price", "--collapse", "--json"
+    ).json
+    assert sum(answer["facets"]["brand"]["retrieved"].values()) <= answer["totals"]["retrieved"]
+    assert answer["facets"]["price"]["allowed"]["count"] == answer["totals"]["allowed"] == 600
+    groups = [hit["item_group_id"] for hit in answer["hits"]]
+    assert len(set(groups)) == len(groups)
+    assert "brand of the retrieved:" in tilth("search", index, "compost", "--facets", "brand").out
+
+
 # search
 
 
@@ -187,7 +268,7 @@ def test_search_prints_titles_prices_and_time(tilth: Tilth, index: Path) -> None
     assert outcome.code == 0
     assert max(map(len, outcome.out.splitlines())) <= 80
     assert "EUR" in outcome.out
-    assert "3 of 600 products in " in outcome.out
+    assert "retrieved, from 600 products, in " in outcome.out
     assert "lexical #" not in outcome.out
     assert "lexical #1" in tilth("search", index, "cow manure", "-k", 3, "--explain").out
 
@@ -213,7 +294,7 @@ def test_search_takes_filters(tilth: Tilth, index: Path) -> None:
 
 @pytest.mark.parametrize(
     ("filters", "message"),
-    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"colour": 1}', "no field to filter by")],
+    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"weather": 1}', "no field to filter by")],
 )
 def test_search_names_a_wrong_filter(tilth: Tilth, index: Path, filters: str, message: str) -> None:
     outcome = tilth("search", index, "manure", "--filters", filters)
@@ -238,7 +319,7 @@ def test_search_asks_at_a_terminal_until_an_empty_line(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: next(typed))
     outcome = tilth("search", index, "-k", 1)
-    assert outcome.out.count("600 products in") == 2
+    assert outcome.out.count("from 600 products, in") == 2
 
 
 def test_search_without_an_index_names_the_command(tilth: Tilth, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from tilth.catalog import VOLATILE_FIELDS, Price, Product
 from tilth.errors import IndexFormatError
 from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
-from tilth.retrieval.builder import Resources, compact_index
+from tilth.retrieval.build_settings import Resources
+from tilth.retrieval.builder import compact_index
 from tilth.retrieval.index import open_store
 from tilth.run import Hit
 from tilth.store import Store

@@ -11,7 +11,8 @@ from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
 from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
-from tilth.retrieval.builder import BuildSettings, Resources, build_index, encode_shard, store_catalogue
+from tilth.retrieval.build_settings import BuildSettings, Resources
+from tilth.retrieval.builder import build_index, encode_shard, store_catalogue
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
 from tilth.retrieval.index import LEAST_LETTERS, open_store
 from tilth.retrieval.passages import PassageSettings
@@ -194,7 +195,10 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any] | None) -> None:
-    OUT.print(f"{into}: {summary.kept:,} products kept, {summary.rejected:,} rejected", soft_wrap=True)
+    if summary.kept or not manifest:
+        OUT.print(f"{into}: {summary.kept:,} products kept, {summary.rejected:,} rejected", soft_wrap=True)
+    else:
+        OUT.print(f"{into}: {manifest['catalogue']['products']:,} products in the store", soft_wrap=True)
     if manifest:
         _print_passages(manifest)
     print_counts("rejected", summary.reasons, into / "rejected.jsonl")

@@ -88,8 +88,8 @@ def _fields_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
 def _values(facts: Mapping[str, Any]) -> str:
     if "min" in facts:
         return f"{facts['min']} to {facts['max']}"
-    shown = list(facts.get("values", {}).items())
-    text = ", ".join(f"{value} ({count:,})" for value, count in shown[:_SHOWN])
+    shown = facts.get("values", [])[:_SHOWN]
+    text = ", ".join(f"{value['value']} ({value['count']:,})" for value in shown)
     return text + (f", ... {facts['distinct']:,} in all" if facts.get("distinct", 0) > _SHOWN else "")
 
 

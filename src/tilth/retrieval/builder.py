@@ -6,28 +6,23 @@ index, and encodes passages that neither the generation before nor an interrupte
 dense index is made last, of all vectors.
 """
 
-import os
 import shutil
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tilth.catalog import Product
 from tilth.errors import IndexFormatError, InputError
-from tilth.protocols import Encoder
-from tilth.retrieval.columns import ColumnsWriter
+from tilth.retrieval.build_settings import BuildEncoder, BuildSettings, Progress, Resources
 from tilth.retrieval.dense import DenseIndex, DenseSettings, build_dense
 from tilth.retrieval.encoder import same_passage_vectors
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.generations import (
+    explaining_faults,
     is_sound,
     new_generation,
     open_generation,
@@ -35,86 +30,21 @@ from tilth.retrieval.generations import (
     write_manifest,
 )
 from tilth.retrieval.index import check_store
-from tilth.retrieval.lexical import LexicalSettings, LexicalWriter
-from tilth.retrieval.passages import PassageCutter, PassageSettings
-from tilth.retrieval.preparation import CHUNK, PortableEncoder, Preparation, Prepared, Workers
-from tilth.retrieval.quantisation import Codes
-from tilth.retrieval.spelling import VocabularyCounter
+from tilth.retrieval.lexical import LexicalSettings
+from tilth.retrieval.passages import PassageSettings
+from tilth.retrieval.row_writer import CODES, start_workers, write_rows
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.vectors import (
-    Hashes,
     KnownVectors,
     VectorCache,
     VectorStore,
     VectorWriter,
-    Wanted,
     encode_texts,
 )
-from tilth.store import Snapshot, Store
+from tilth.store import Store
 
-_LEAST_MEMORY = 128_000_000  # bytes a thread
-_WORKERS_FROM = 2 * CHUNK  # products; fewer are prepared sooner than processes start
-_SAMPLE = 200  # titles that stand in for queries
-_CODES = "codes.npy"  # while building
 _CACHE = "vectors"  # folder of vectors that were encoded and are in no generation yet
 _REUSED = ("dense.faiss", "passage_hashes.npy", "passage_rows.npy")  # of the generation before
-
-
-class BuildEncoder(Encoder, Protocol):
-    """An encoder that can be stored with the index that it made."""
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """What the vectors depend on; equal identities give equal vectors for equal texts."""
-
-    def cutter(self, settings: PassageSettings) -> PassageCutter:
-        """Return a cutter that counts tokens as this encoder does."""
-
-    def letters_per_token(self, texts: Sequence[str]) -> float:
-        """Return how many letters a token of these texts has: below two, their words are not known."""
-
-    def reserved(self) -> int:
-        """Return the tokens of every passage that special tokens and the passage prefix take."""
-
-    def portable(self) -> PortableEncoder | None:
-        """Return what encodes the same in any process; None if nothing but this object does."""
-
-    def save(self, folder: Path) -> None:
-        """Write what `open_encoder` reads into a new folder."""
-
-
-class Progress(Protocol):
-    """Is told how far a stage has come."""
-
-    def __call__(self, stage: str, done: int, total: int | None = None, /) -> None:
-        """`done` of `total` items of a stage are done; None: the total is not known yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a build may use of the machine; nothing of the result depends on it."""
-
-    threads: int = 1  # of the encoder, tantivy and faiss
-    workers: int = 1  # processes that prepare products
-    memory: int = 256_000_000  # bytes for the terms that tantivy holds before it writes a segment
-
-    @classmethod
-    def of_machine(cls) -> "Resources":
-        """Use every core, and a sixteenth of the memory for terms."""
-        cores = os.cpu_count() or 1
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return cls(cores, cores, max(min(memory // 16, cores * 1_000_000_000), cores * _LEAST_MEMORY))
-
-
-@dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What an index is made with; all but the resources stands in the manifest."""
-
-    passages: PassageSettings = field(default_factory=PassageSettings)
-    lexical: LexicalSettings = field(default_factory=LexicalSettings)
-    recall: float = 0.95  # of the exact nearest passages, where the search is approximate
-    seed: int = 0
-    resources: Resources = field(default_factory=Resources)
 
 
 def store_catalogue(products: Iterable[Product], store: Store, progress: Progress) -> None:
@@ -258,11 +188,14 @@ def encode_shard(
         StoreError: the store cannot be read.
     """
     part, parts = shard
-    into.mkdir(parents=True, exist_ok=True)
-    cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
-    known = [cache, *_vectors_before(into, encoder)]
     done = 0
-    with cache, store.snapshot() as snapshot, _workers(snapshot, encoder, settings) as workers:
+    with (
+        explaining_faults(into),
+        VectorCache(into / _CACHE, encoder.identity, encoder.dimension) as cache,
+        store.snapshot() as snapshot,
+        start_workers(snapshot, encoder, settings) as workers,
+    ):
+        known = [cache, *_vectors_before(into, encoder)]
         writer = VectorWriter(None, encoder.dimension, known, cache)
         for chunk in workers.prepare(snapshot.records()):
             wanted = writer.want(chunk.passages()[part - 1 :: parts])
@@ -272,13 +205,6 @@ def encode_shard(
             done += len(chunk.cuts)
             progress("encoding", done, snapshot.count)
     return writer.encoded
-
-
-def _workers(snapshot: Snapshot, encoder: BuildEncoder, settings: BuildSettings) -> Workers:
-    """Start as many processes as are asked for, unless the work is done before they are ready."""
-    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
-    processes = settings.resources.workers if snapshot.count >= _WORKERS_FROM else 1
-    return Workers(preparation, encoder.portable(), processes)
 
 
 def _unseen(share: float) -> None:
@@ -301,7 +227,7 @@ def _build(
             raise InputError("the store has no product", remedy="Name a catalogue: tilth index CATALOGUE")
         cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
         known = [cache, *_vectors_before(into, encoder)]
-        rows = _write_rows(folder, snapshot, encoder, settings, cache, known, progress, watch)
+        rows = write_rows(folder, snapshot, encoder, settings, cache, known, progress, watch)
     dense = _write_dense(folder, rows.titles, encoder, settings, progress)
     watch.lap("dense")
     progress("storing the encoder", 0, 1)
@@ -326,106 +252,6 @@ def _build(
             "seconds": {stage: round(ms / 1000, 2) for stage, ms in watch.milliseconds.items()},
         },
     )
-
-
-def _write_rows(
-    folder: Path,
-    snapshot: Snapshot,
-    encoder: BuildEncoder,
-    settings: BuildSettings,
-    cache: VectorCache,
-    known: Sequence[KnownVectors],
-    progress: Progress,
-    watch: Stopwatch,
-) -> "_Rows":
-    """Write columns, the lexical index and the codes of all passages, in row order."""
-    resources = settings.resources
-    vocabulary, rows = VocabularyCounter(), _Rows(encoder.cutter(settings.passages).settings, snapshot.count)
-    vectors = VectorWriter(folder / _CODES, encoder.dimension, known, cache)
-    encoding: deque[tuple[Wanted, Future[Codes]]] = deque()  # in worker processes
-    with (
-        cache,
-        _workers(snapshot, encoder, settings) as workers,
-        ColumnsWriter(folder / "columns") as columns,
-        LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
-    ):
-        for chunk in workers.prepare(snapshot.records()):
-            watch.lap("prepare")
-            columns.add(chunk.columns)
-            vocabulary.merge(chunk.words)
-            for document in chunk.documents:
-                lexical.add(document)
-            watch.lap("write")
-            wanted = vectors.want(chunk.passages())
-
-            def report(share: float, before: int = rows.count, chunk: Prepared = chunk) -> None:
-                progress("indexing", before + int(share * len(chunk.cuts)), snapshot.count)
-
-            if future := workers.encode(wanted.texts):
-                encoding.append((wanted, future))
-            else:
-                _write_encoded(vectors, encoding, 0)
-                made = encode_texts(wanted.texts, encoder.encode_passages, encoder.dimension, report)
-                vectors.write(wanted, made)
-            _write_encoded(vectors, encoding, resources.workers)
-            watch.lap("encode")
-            rows.add(chunk)
-            progress("indexing", rows.count, snapshot.count)
-        _write_encoded(vectors, encoding, 0)
-        watch.lap("encode")
-    vocabulary.write(folder / "vocabulary.txt")
-    np.save(folder / "passage_hashes.npy", vectors.close())
-    np.save(folder / "passage_rows.npy", rows.of_passages())
-    np.save(folder / "steady_hashes.npy", np.concatenate(rows.steady))
-    rows.encoded, rows.reused = vectors.encoded, vectors.reused
-    watch.lap("commit")
-    return rows
-
-
-def _write_encoded(vectors: VectorWriter, encoding: deque[tuple[Wanted, Future[Codes]]], left: int) -> None:
-    """Wait for what workers encode, in its order, until no more than so many chunks are left."""
-    while len(encoding) > left:
-        wanted, future = encoding.popleft()
-        vectors.write(wanted, future.result())
-
-
-class _Rows:
-    """What is gathered about the rows while they are written: a few bytes a product."""
-
-    def __init__(self, settings: PassageSettings, total: int) -> None:
-        self.settings, self.count = settings, 0
-        self.encoded = self.reused = 0
-        self.titles: list[str] = []  # from all over the catalogue: they stand in for queries
-        self.steady: list[Hashes] = []
-        self._sampled = set(np.linspace(0, total - 1, min(_SAMPLE, total)).astype(int).tolist())
-        self._passages: list[npt.NDArray[np.int32]] = []
-        self._dropped: list[npt.NDArray[np.int32]] = []
-
-    def add(self, chunk: Prepared) -> None:
-        """Take note of the next rows."""
-        self.titles += [
-            title for row, title in enumerate(chunk.titles, start=self.count) if row in self._sampled
-        ]
-        self.steady.append(chunk.steady)
-        self._passages.append(np.array([len(cut.passages) for cut in chunk.cuts], np.int32))
-        self._dropped.append(np.array([cut.dropped_words for cut in chunk.cuts], np.int32))
-        self.count += len(chunk.titles)
-
-    def of_passages(self) -> npt.NDArray[np.int32]:
-        """Return the row of each passage."""
-        return np.repeat(np.arange(self.count, dtype=np.int32), np.concatenate(self._passages))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts about passages, for the manifest."""
-        dropped = np.concatenate(self._dropped)
-        return {
-            **asdict(self.settings),
-            "count": int(np.concatenate(self._passages).sum()),
-            "encoded": self.encoded,
-            "reused": self.reused,
-            "dropped_words": int(dropped.sum()),
-            "cut_products": int(np.count_nonzero(dropped)),
-        }
 
 
 def _vectors_before(into: Path, encoder: BuildEncoder) -> list[KnownVectors]:
@@ -457,13 +283,13 @@ def _write_dense(
 ) -> DenseSettings:
     progress("building the dense index", 0, 1)
     dense = build_dense(
-        np.load(folder / _CODES, mmap_mode="r"),
+        np.load(folder / CODES, mmap_mode="r"),
         folder / "dense.faiss",
         encoder.encode_queries(_query_like(titles, settings.seed)),
         recall=settings.recall,
         seed=settings.seed,
         threads=settings.resources.threads,
     )
-    (folder / _CODES).unlink()
+    (folder / CODES).unlink()
     progress("building the dense index", 1, 1)
     return dense

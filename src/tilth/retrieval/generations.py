@@ -24,7 +24,7 @@ import filelock
 import orjson
 import xxhash
 
-from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, InputError
+from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, InputError, TilthError
 from tilth.files import replacing, sync_folder
 
 FORMAT = "tilth-index"
@@ -131,7 +131,9 @@ def explaining_faults(into: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:  # tantivy raises ValueErrors, faiss RuntimeErrors
+    except TilthError:
+        raise
+    except Exception as error:  # tantivy raises ValueErrors, faiss RuntimeErrors, safetensors its own
         fault = next((fault for words, fault in _FAULTS.items() if words in str(error)), None)
         elsewhere = isinstance(error, OSError) and error.filename and not _is_within(into, error.filename)
         if fault is None or elsewhere:
