@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,21 +16,29 @@ KEYS = ("dataset", "system", "metric", "value", "unit")  # of every figure; othe
 RESULTS = Path(__file__).parent / "results"
 
 
-def record(benchmark: str, figures: Iterable[Figure]) -> None:
+def record(benchmark: str, figures: Iterable[Figure], keep: Callable[[Figure], bool] | None = None) -> None:
     """Replace the results of a benchmark; each figure gets the commit, the date and the machine.
 
     Args:
         benchmark: the name of the file.
         figures: the keys of `KEYS`, and whatever else identifies a figure (`split`, `passages`).
+        keep: which of the figures that are there stay, as they are; for a benchmark that is run in parts.
 
     Raises:
         KeyError: a figure lacks one of `KEYS`.
     """
     about = {"commit": _commit(), "date": datetime.now(UTC).date().isoformat(), "machine": machine()}
+    kept = [figure for figure in recorded(benchmark) if keep(figure)] if keep else []
+    new = ({"benchmark": benchmark, **{key: each[key] for key in KEYS}, **about, **each} for each in figures)
     with replacing(RESULTS / f"{benchmark}.jsonl") as file:
-        for figure in figures:
-            line = {"benchmark": benchmark, **{key: figure[key] for key in KEYS}, **about, **figure}
+        for line in [*kept, *new]:
             file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def recorded(benchmark: str) -> list[Figure]:
+    """Return the figures of a benchmark as they were written; none if it never was."""
+    path = RESULTS / f"{benchmark}.jsonl"
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
 
 def machine() -> str:

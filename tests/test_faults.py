@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import errno
 import os
-import shutil
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tilth.catalog import Product
 from tilth.errors import IndexFormatError, IndexWriteError, StoreError
 from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
+from tilth.retrieval import live
 from tilth.retrieval.build_settings import Resources
 from tilth.retrieval.builder import compact_index, encode_shard
 from tilth.retrieval.index import open_store
@@ -175,7 +177,6 @@ WHERE = {
         "An error occurred in a thread: 'An index writer was killed..'"
     ),
     "faiss.write_index": RuntimeError("write error in dense.faiss: 0 != 4 (No space left on device)"),
-    "shutil.copytree": shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
     "os.fsync": OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
 }
 
@@ -407,3 +408,41 @@ def test_a_truncated_store_is_named_and_the_searches_that_are_open_go_on(shop: P
     (shop / "store.sqlite").unlink()
     rebuild(shop)
     assert len(open_index(shop)) == len(SHOP) + 1
+
+
+def test_a_read_only_index_is_searched_and_not_changed(disk: Disk) -> None:
+    into = disk.folder / "idx"
+    index(SHOP, into, kept_encoder(WORDS))
+    disk.remount("ro")
+    with contextlib.closing(open_index(into)) as pipeline:
+        assert found(pipeline, "manure") == {"m1", "m2"}
+        with pytest.raises(StoreError, match=rf"{into}.*cannot be written to"):
+            pipeline.upsert([NEW])
+    disk.remount("rw")
+    with open_store(into) as store:
+        store.upsert([NEW])
+    disk.remount("ro")
+    with contextlib.closing(open_index(into)) as pipeline:
+        assert found(pipeline, "wheelbarrow") == {"n1"}
+
+
+def test_following_outlives_a_full_folder_for_temporary_files(
+    disk: Disk, shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(disk.folder))
+    monkeypatch.setattr(live, "_RETRY_SECONDS", 0.1)
+    with contextlib.closing(open_index(shop)) as pipeline:
+        disk.fill(8192)
+        with pipeline.following():
+            pipeline.upsert([NEW])
+            wait_for(lambda: "still serving" in caplog.text)
+            assert found(pipeline, "manure") == {"m1", "m2"}
+            disk.make_room()
+            wait_for(lambda: found(pipeline, "wheelbarrow") == {"n1"})
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends, "it did not happen within 30 seconds"
+        time.sleep(0.02)

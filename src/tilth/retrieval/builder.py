@@ -142,14 +142,16 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
     if manifest["store"]["sequence"] == store.last_sequence() and is_sound(generation):
         return manifest
     verify_files(generation, "encoder/")
+    source = {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
+    settings = _settings_of(manifest, resources)
     encoder = KeptEncoder(
         generation.folder / "encoder",
         manifest["encoder"],
         manifest["passages"]["reserved"],
         threads=resources.threads,
     )
-    source = {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
-    return build_index(into, store, encoder, _settings_of(manifest, resources), progress, source=source)
+    del generation  # so that it is removed when it has been replaced
+    return build_index(into, store, encoder, settings, progress, source=source)
 
 
 def _settings_of(manifest: dict[str, Any], resources: Resources) -> BuildSettings:
@@ -249,7 +251,7 @@ def _build(
             "passages": passages,
             "dense": dense.to_json(),
             "build": {"recall": settings.recall, "seed": settings.seed},
-            "seconds": {stage: round(ms / 1000, 2) for stage, ms in watch.milliseconds.items()},
+            "seconds": _seconds(watch, rows.encoding),
         },
     )
 
@@ -265,6 +267,14 @@ def _vectors_before(into: Path, encoder: BuildEncoder) -> list[KnownVectors]:
         return []
     dense = DenseIndex.open(previous.folder, DenseSettings(**previous.manifest["dense"]))
     return [VectorStore(np.load(previous.folder / "passage_hashes.npy"), dense.codes)]
+
+
+def _seconds(watch: Stopwatch, encoding: float) -> dict[str, float]:
+    """Return the seconds of each stage; what workers did while others encoded is preparing."""
+    seconds = {stage: milliseconds / 1000 for stage, milliseconds in watch.milliseconds.items()}
+    seconds["prepare"] += seconds["encode"] - encoding
+    seconds["encode"] = encoding
+    return {stage: round(value, 2) for stage, value in seconds.items()}
 
 
 def _query_like(titles: Sequence[str], seed: int) -> list[str]:

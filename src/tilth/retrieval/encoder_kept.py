@@ -1,6 +1,5 @@
 """The encoder of a generation as that of the next one: compaction needs neither torch nor the model."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +27,8 @@ class KeptEncoder:
         Raises:
             IndexFormatError: the folder holds no encoder, or one that this version does not know.
         """
-        self._folder, self._reserved = folder, reserved
+        self._reserved = reserved
+        self._files = {file.name: file.read_bytes() for file in folder.iterdir()}  # the folder may go
         self.identity = dict(identity)
         self._encoder = open_encoder(folder, threads=threads)
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -64,4 +64,6 @@ class KeptEncoder:
 
     def save(self, folder: Path) -> None:
         """Write the same folder again."""
-        shutil.copytree(self._folder, folder)
+        folder.mkdir()
+        for name, content in self._files.items():
+            (folder / name).write_bytes(content)

@@ -135,14 +135,16 @@ def explaining_faults(into: Path) -> Iterator[None]:
         raise
     except Exception as error:  # tantivy raises ValueErrors, faiss RuntimeErrors, safetensors its own
         fault = next((fault for words, fault in _FAULTS.items() if words in str(error)), None)
-        elsewhere = isinstance(error, OSError) and error.filename and not _is_within(into, error.filename)
-        if fault is None or elsewhere:
+        if fault is None or _is_of_another(into, error):
             raise
         raise IndexWriteError(f"{into}: {fault}") from error
 
 
-def _is_within(into: Path, name: object) -> bool:
-    return Path(str(name)).is_relative_to(into)
+def _is_of_another(into: Path, error: Exception) -> bool:
+    """Tell whether an error names files, and none of them in the folder."""
+    names = (error.filename, error.filename2) if isinstance(error, OSError) else ()
+    named = [Path(str(name)) for name in names if name]
+    return bool(named) and not any(path.is_relative_to(into) for path in named)
 
 
 def claim(into: Path) -> None:

@@ -9,6 +9,7 @@ points of nDCG@10 on real queries; their disjunction maximum is no better than t
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -197,11 +198,11 @@ class LexicalUpdater:
 def clone(folder: Path, to: Path) -> None:
     """Make a lexical index that can be changed without changing the one that it starts from.
 
-    Nothing is ever written into an existing file of a segment, so links are enough: hard ones, which outlive
-    the folder, or symbolic ones across file systems, which do not.
+    Nothing is ever written into an existing file of a segment, so symbolic links are enough. What is left
+    of a clone whose process was killed keeps no space.
 
     Args:
-        folder: a lexical index that nobody writes.
+        folder: a lexical index that nobody writes, and that stays as long as the clone.
         to: a folder that does not exist.
     """
     to.mkdir(parents=True)
@@ -209,14 +210,7 @@ def clone(folder: Path, to: Path) -> None:
         if file.suffix == ".json":
             shutil.copyfile(file, to / file.name)
         elif file.suffix != ".lock":
-            _link(file.resolve(), to / file.name)
-
-
-def _link(file: Path, link: Path) -> None:
-    try:
-        os.link(file, link)
-    except OSError:  # another file system, or one without hard links
-        link.symlink_to(file)
+            (to / file.name).symlink_to(file.resolve())
 
 
 class LexicalIndex:
@@ -224,6 +218,9 @@ class LexicalIndex:
 
     def __init__(self, folder: Path, settings: LexicalSettings | None = None) -> None:
         self.settings = settings or LexicalSettings()
+        if not os.access(folder, os.W_OK):  # tantivy reads only where it can make a lock file
+            self._links = tempfile.TemporaryDirectory(prefix="tilth-", ignore_cleanup_errors=True)
+            clone(folder, folder := Path(self._links.name) / "lexical")
         self._index = tantivy.Index.open(str(folder))
         self._index.config_reader("manual")
         self._read()

@@ -22,7 +22,7 @@ from tilth.errors import TilthError
 from tilth.protocols import Rows
 from tilth.retrieval.columns import Columns
 from tilth.retrieval.dense import ExactVectors
-from tilth.retrieval.generations import current_number
+from tilth.retrieval.generations import current_number, explaining_faults
 from tilth.retrieval.index import Index, check_store
 from tilth.retrieval.lexical import LexicalIndex, LexicalUpdater, clone, lexical_document
 from tilth.retrieval.preparation import CHUNK, steady_hashes
@@ -31,6 +31,7 @@ from tilth.retrieval.view import LiveDense, Segment, View
 from tilth.store import Change, Store
 
 FOLLOW_SECONDS = 0.2  # between two looks at the store; a change is to be seen within a second
+_RETRY_SECONDS = 2.0  # after a failure: to try again may mean to read a whole generation
 _MANY = 100_000  # changes since the generation; more than these cost memory and time in every process
 
 _log = logging.getLogger(__name__)
@@ -73,9 +74,10 @@ class LiveIndex:
 
         Raises:
             IndexFormatError: the new generation is damaged; the view stays as it was.
+            IndexWriteError: the folder for temporary files cannot be written to; the view stays as it was.
             StoreError: the store cannot be read; the view stays as it was.
         """
-        with self._refreshing:
+        with self._refreshing, explaining_faults(Path(tempfile.gettempdir())):
             if self._half_applied or current_number(self.path) != self._changes.index.generation.number:
                 index = Index.open(self.path, threads=self._threads)
                 before, self._changes = self._changes, self._after(index)
@@ -110,10 +112,13 @@ class LiveIndex:
         stop = threading.Event()
 
         def follow() -> None:
-            while not stop.wait(seconds):
+            pause = seconds
+            while not stop.wait(pause):
+                pause = seconds
                 try:
                     self.refresh()
                 except TilthError as error:
+                    pause = max(seconds, _RETRY_SECONDS)
                     _log.error("%s: still serving what was opened before: %s", self.path, error)
 
         thread = threading.Thread(target=follow, name="tilth-follow", daemon=True)

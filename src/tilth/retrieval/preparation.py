@@ -5,6 +5,8 @@ The order of the records is kept, and at most a few chunks are in memory at any 
 
 import multiprocessing
 import os
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -88,6 +90,13 @@ def _steady_part(product: Product) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
+class Encoded(NamedTuple):
+    """The codes of texts, and the seconds that a processor worked on them."""
+
+    codes: Codes
+    seconds: float
+
+
 class Workers:
     """Prepares chunks ahead of those that write them, in processes of their own or in this one.
 
@@ -137,7 +146,7 @@ class Workers:
         while waiting:
             yield waiting.popleft().result()
 
-    def encode(self, texts: Sequence[str]) -> Future[Codes] | None:
+    def encode(self, texts: Sequence[str]) -> Future[Encoded] | None:
         """Begin to encode texts in another process; None where this encoder has to do it here."""
         if self._pool is None or self._encoder is None or not texts:
             return None
@@ -151,15 +160,26 @@ _encoder: PortableEncoder | None
 def _start(preparation: Preparation, encoder: PortableEncoder | None) -> None:
     """Set up a worker: it does one thing at a time, on one core."""
     global _preparation, _encoder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _preparation, _encoder = preparation, encoder
+
+
+def _end_with_parent() -> None:
+    """End when the process that started this one does: where it is killed, nobody else would end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _prepare(first_row: int, records: Sequence[bytes]) -> Prepared:
     return _preparation.of_records(first_row, records)
 
 
-def _encode(texts: Sequence[str]) -> Codes:
+def _encode(texts: Sequence[str]) -> Encoded:
     if _encoder is None:
         raise AssertionError("a worker without an encoder was asked to encode")
-    return encode_texts(texts, _encoder.encode_passages, _encoder.dimension, lambda _: None)
+    start = time.process_time()
+    codes = encode_texts(texts, _encoder.encode_passages, _encoder.dimension, lambda _: None)
+    return Encoded(codes, time.process_time() - start)

@@ -3,6 +3,7 @@
 Chunks are prepared in worker processes, if asked; this one writes them in their order.
 """
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,8 +18,7 @@ from tilth.retrieval.build_settings import BuildEncoder, BuildSettings, Progress
 from tilth.retrieval.columns import ColumnsWriter
 from tilth.retrieval.lexical import LexicalWriter
 from tilth.retrieval.passages import PassageSettings
-from tilth.retrieval.preparation import CHUNK, Preparation, Prepared, Workers
-from tilth.retrieval.quantisation import Codes
+from tilth.retrieval.preparation import CHUNK, Encoded, Preparation, Prepared, Workers
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.vectors import Hashes, KnownVectors, VectorCache, VectorWriter, Wanted, encode_texts
@@ -64,7 +64,8 @@ def write_rows(
     resources = settings.resources
     vocabulary, rows = VocabularyCounter(), Rows(encoder.cutter(settings.passages).settings, snapshot.count)
     vectors = VectorWriter(folder / CODES, encoder.dimension, known, cache)
-    encoding: deque[tuple[Wanted, Future[Codes]]] = deque()  # in worker processes
+    encoding: deque[tuple[Wanted, Future[Encoded]]] = deque()  # in worker processes
+    here = seconds = 0.0  # of encoding, in this process and in the others
     with (
         cache,
         start_workers(snapshot, encoder, settings) as workers,
@@ -86,15 +87,18 @@ def write_rows(
             if future := workers.encode(wanted.texts):
                 encoding.append((wanted, future))
             else:
-                _write_encoded(vectors, encoding, 0)
+                seconds += _write_encoded(vectors, encoding, 0)
+                start = time.perf_counter()
                 made = encode_texts(wanted.texts, encoder.encode_passages, encoder.dimension, report)
                 vectors.write(wanted, made)
-            _write_encoded(vectors, encoding, resources.workers)
+                here += time.perf_counter() - start
+            seconds += _write_encoded(vectors, encoding, resources.workers)
             watch.lap("encode")
             rows.add(chunk)
             progress("indexing", rows.count, snapshot.count)
-        _write_encoded(vectors, encoding, 0)
+        seconds += _write_encoded(vectors, encoding, 0)
         watch.lap("encode")
+    rows.encoding = here + seconds / resources.workers
     vocabulary.write(folder / "vocabulary.txt")
     np.save(folder / "passage_hashes.npy", vectors.close())
     np.save(folder / "passage_rows.npy", rows.of_passages())
@@ -104,11 +108,17 @@ def write_rows(
     return rows
 
 
-def _write_encoded(vectors: VectorWriter, encoding: deque[tuple[Wanted, Future[Codes]]], left: int) -> None:
-    """Wait for what workers encode, in its order, until no more than so many chunks are left."""
+def _write_encoded(
+    vectors: VectorWriter, encoding: deque[tuple[Wanted, Future[Encoded]]], left: int
+) -> float:
+    """Write what workers encode, in its order, until so many chunks are left; return their seconds."""
+    seconds = 0.0
     while len(encoding) > left:
         wanted, future = encoding.popleft()
-        vectors.write(wanted, future.result())
+        encoded = future.result()
+        vectors.write(wanted, encoded.codes)
+        seconds += encoded.seconds
+    return seconds
 
 
 class Rows:
@@ -117,6 +127,7 @@ class Rows:
     def __init__(self, settings: PassageSettings, total: int) -> None:
         self.settings, self.count = settings, 0
         self.encoded = self.reused = 0
+        self.encoding = 0.0  # seconds; what several processes do at once counts once
         self.titles: list[str] = []  # from all over the catalogue: they stand in for queries
         self.steady: list[Hashes] = []
         self._sampled = set(np.linspace(0, total - 1, min(_SAMPLE, total)).astype(int).tolist())
