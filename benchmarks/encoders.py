@@ -31,6 +31,7 @@ from tilth.query import Query, read_queries
 from tilth.retrieval.encoder import open_encoder
 from tilth.retrieval.encoder_build import build_encoder
 from tilth.retrieval.encoder_export import quantise
+from tilth.retrieval.live import LiveIndex
 
 MEASURES = parse_measures(["nDCG@10", "R@100"])
 SAMPLE = 1_024  # passages on which encoding with a transformer is timed
@@ -71,7 +72,9 @@ def open_forms(catalogue: Path, given: Path | None, scratch: Path) -> dict[str, 
     quantise(quantised)
     return {
         "float32": float32,
-        "int8": Pipeline(replace(float32.index, encoder=open_encoder(quantised))),
+        "int8": Pipeline(
+            LiveIndex(plain, replace(float32.index, encoder=open_encoder(quantised)), float32.live.store)
+        ),
         "static": open_index(build(catalogue, scratch / "static", "--form", "static")),
     }
 
@@ -90,7 +93,7 @@ def quality(
     runs = {
         form: pipeline.search(queries, DEPTH)
         if retriever == "hybrid"
-        else pipeline.index.retrievers()[retriever].search(queries, DEPTH)
+        else pipeline.retrievers()[retriever].search(queries, DEPTH)
         for form, pipeline in pipelines.items()
     }
     report = evaluation_report(
@@ -122,7 +125,8 @@ def query_speed(form: str, encoder: Encoder, queries: Sequence[Query]) -> list[F
 def passage_speed(pipeline: Pipeline) -> list[Figure]:
     """Time the encoding of passages for an index, in the order of their lengths as it is done there."""
     index = pipeline.index
-    cuts = index.cutter().cut(list(index.columns.products()))
+    with pipeline.live.store.snapshot() as snapshot:
+        cuts = index.cutter.cut(list(snapshot.products()))
     texts = [passage for cut in cuts for passage in cut.passages]
     found = []
     for form, step in (("float32", max(1, len(texts) // SAMPLE)), ("static", 1)):

@@ -49,12 +49,15 @@ from tilth.evaluation.measures import DEFAULT, judged_only, measure
 from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.qrels import read_qrels
 from tilth.query import Query, read_queries
+from tilth.retrieval.column_chunks import column_chunk
 from tilth.retrieval.columns import ColumnsWriter
 from tilth.retrieval.dense import build_dense
+from tilth.retrieval.encoder import normalise
 from tilth.retrieval.fusion import Fusion, fuse_hits
-from tilth.retrieval.lexical import LexicalWriter
+from tilth.retrieval.lexical import LexicalWriter, lexical_document
 from tilth.retrieval.passages import PassageSettings
-from tilth.retrieval.spelling import VocabularyCounter
+from tilth.retrieval.quantisation import to_codes
+from tilth.retrieval.spelling import VocabularyCounter, count_words
 from tilth.run import Hit, Run, ranked
 
 Values = dict[str, float]  # by metric
@@ -99,14 +102,15 @@ class Corpus:
         """Read everything back from an index."""
         pipeline = open_index(path)
         index = pipeline.index
-        products = list(index.columns.products())
-        passages = [passage for cut in index.cutter().cut(products) for passage in cut.passages]
+        with pipeline.live.store.snapshot() as snapshot:
+            products = list(snapshot.products())
+        passages = [passage for cut in index.cutter.cut(products) for passage in cut.passages]
         rows = np.load(index.folder / "passage_rows.npy")
         if len(passages) != len(rows):
             raise InputError(
                 "was cut into other passages by another version", path=path, remedy="Build it anew"
             )
-        vectors = np.load(index.folder / "vectors.npy").astype(np.float32)
+        vectors = normalise(index.dense.codes(np.arange(len(rows))).astype(np.float32))
         ids, texts = [product.id for product in products], [_text(product) for product in products]
         return cls(path, pipeline, products, ids, texts, passages, rows, vectors)
 
@@ -154,17 +158,13 @@ class Tilth:
     def build(self, corpus: Corpus, folder: Path) -> Path:
         """Write columns, lexical and dense index aside; the index that is searched holds the same."""
         vocabulary = VocabularyCounter()
-        with (
-            ColumnsWriter(folder / "columns.arrow") as columns,
-            LexicalWriter(folder / "lexical") as lexical,
-        ):
+        with ColumnsWriter(folder / "columns") as columns, LexicalWriter(folder / "lexical") as lexical:
+            columns.add(column_chunk(corpus.products))
+            vocabulary.merge(count_words(corpus.products))
             for row, product in enumerate(corpus.products):
-                columns.add(product)
-                lexical.add(row, product)
-                vocabulary.add(product)
+                lexical.add(lexical_document(row, product))
         vocabulary.write(folder / "vocabulary.txt")
-        np.save(folder / "vectors.npy", halves := corpus.vectors.astype(np.float16))
-        build_dense(halves, folder / "dense.faiss", corpus.vectors[:200])
+        build_dense(to_codes(corpus.vectors), folder / "dense.faiss", corpus.vectors[:200])
         self._pipeline = corpus.pipeline
         return corpus.index
 
@@ -179,7 +179,7 @@ class TilthEven(Tilth):
     def build(self, corpus: Corpus, folder: Path) -> Path:
         """Build as `Tilth`."""
         index = super().build(corpus, folder)
-        self._pipeline = Pipeline(corpus.pipeline.index, Fusion())
+        self._pipeline = Pipeline(corpus.pipeline.live, Fusion())
         return index
 
 
@@ -359,7 +359,7 @@ def build_tilth(data: Path, folder: Path, passages: int) -> Build:
     found = {("Tilth", "index"): time.perf_counter() - start}
     queries, qrels = read_queries(data / "queries.tsv"), read_qrels(data / "qrels.tsv")
     pipeline = open_index(folder)
-    for name, system in {"dense": pipeline.index.retrievers()["dense"], "hybrid": pipeline}.items():
+    for name, system in {"dense": pipeline.retrievers()["dense"], "hybrid": pipeline}.items():
         quality = measure(system.search(queries, QUALITY_DEPTH), qrels, MEASURES).mean()
         found |= {(f"Tilth {name}", metric): value for metric, value in quality.items()}
     return found

@@ -63,7 +63,7 @@ def main() -> None:
 def make_runs(index: Path, queries: list[Query], qrels: Qrels, k: int, seed: int) -> dict[str, Run]:
     """Return a run for each system over all queries."""
     pipeline = open_index(index)
-    single = {"tfidf": pipeline.index.tfidf(), **pipeline.index.retrievers()}
+    single = {"tfidf": pipeline.tfidf(), **pipeline.retrievers()}
     runs = {name: retriever.search(queries, DEPTH) for name, retriever in single.items()}
     pair = list(pipeline.candidates(queries).values())
     runs["rrf"] = fuse(pair, Fusion(), DEPTH)

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from tilth.catalog import Product, product_from_json
+from tilth.catalog import Product
 from tilth.protocols import Allowed, Retriever, Rows
 from tilth.query import Query, as_queries
 from tilth.retrieval.filters import Filters
@@ -221,7 +220,7 @@ class Pipeline:
         """Fit the classical baseline on all passages, which takes time and memory for all of them."""
         view = self.live.view
         with self.live.store.snapshot() as snapshot:
-            products = [product_from_json(orjson.loads(record)) for _, record in snapshot.records()]
+            products = list(snapshot.products())
         cuts = view.index.cutter.cut(products)
         texts = [passage for cut in cuts for passage in cut.passages]
         rows = np.repeat(np.arange(len(cuts)), [len(cut.passages) for cut in cuts])

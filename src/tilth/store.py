@@ -194,6 +194,10 @@ class Snapshot:
         """Yield (product id, record) of all products, the longest unchanged first."""
         return ((product_id, record) for product_id, record in _stream(self._connection, _LIVE))
 
+    def products(self) -> Iterator[Product]:
+        """Yield all products, in the order of their records."""
+        return (product_from_json(orjson.loads(record)) for _, record in self.records())
+
 
 _Values = tuple[int, str, int | None, bytes | None]  # of a row
 _UNKNOWN: tuple[int, int | None] = (0, None)

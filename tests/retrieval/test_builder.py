@@ -3,19 +3,22 @@
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fakes import WordEncoder
+from fakes import WordEncoder, kept_encoder
 from shop import SHOP, index
 from tilth.catalog import Price, Product
 from tilth.errors import IndexLockedError, InputError
 from tilth.pipeline import open_index
+from tilth.protocols import Vectors
 from tilth.retrieval import dense
+from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.passages import PassageSettings
+from tilth.retrieval.preparation import CHUNK
 
 
 def build(into: Path, products: Iterable[Product] = SHOP, encoder: WordEncoder | None = None) -> WordEncoder:
@@ -150,3 +153,41 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 
     index(SHOP, tmp_path, WordEncoder(), progress=progress)
     assert seen["storing"] == seen["indexing"] == (len(SHOP), len(SHOP))
+
+
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    products = [
+        Product(id=f"p{n}", title=f"spade {n}", brand=f"b{n % 7}", attributes={"length": f"{n % 9} m"})
+        for n in range(3 * CHUNK)
+    ]
+    for name, workers in (("one", 1), ("two", 2)):
+        resources = Resources(threads=1, workers=workers)
+        index(products, tmp_path / name, kept_encoder(["spade"]), BuildSettings(resources=resources))
+    one, two = open_index(tmp_path / "one"), open_index(tmp_path / "two")
+    assert codes_by_text(tmp_path / "one") == codes_by_text(tmp_path / "two")
+    queries = ["spade 17", "spade", "b3 spade"]
+    assert list(one.search(queries, 50).hits.values()) == list(two.search(queries, 50).hits.values())
+    assert one.live.view.fields() == two.live.view.fields()
+    assert [one.index.manifest[key] for key in ("passages", "dense")] == [
+        two.index.manifest[key] for key in ("passages", "dense")
+    ]
+
+
+def test_an_interrupted_build_resumes_from_the_vectors_already_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = [Product(id=f"p{n}", title=f"spade {n}") for n in range(2 * CHUNK)]
+    first, second = WordEncoder(), WordEncoder()
+    encode = first.encode_passages
+
+    def interrupted(texts: Sequence[str]) -> Vectors:
+        if len(first.encoded) >= CHUNK:
+            raise KeyboardInterrupt
+        return encode(texts)
+
+    monkeypatch.setattr(first, "encode_passages", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, products, first)
+    build(tmp_path, products, second)
+    assert sorted(first.encoded + second.encoded) == sorted(f"spade {n}" for n in range(2 * CHUNK))
+    assert not (tmp_path / "vectors").exists()
