@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from tilth.catalog import product_from_json
 from tilth.query import read_queries
 from tilth.retrieval.passages import PassageSettings
 from tilth.sample.shop import write_shop
+
+if TYPE_CHECKING:
+    from tilth.retrieval.encoder_build import ModelForBuild
 
 Result = TypeVar("Result")
 Values = dict[str, float]  # by metric
@@ -39,6 +42,7 @@ LIMITS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 QUIET = {"LANCEDB_LOG": "error", "ANONYMIZED_TELEMETRY": "False"}
+FLOATS_UP_TO = 1_000_000  # products
 RECALL_DEPTH = 100
 COLUMNS = ("price", "popularity")  # that filters are about
 SHARES = {"50%": 0.5, "1%": 0.01, "0.01%": 0.0001}
@@ -132,11 +136,21 @@ class Workload:
 
     def write_vectors(self) -> None:
         """Encode queries, and the passage that Tilth makes of each product, unless that was done."""
-        from tilth.retrieval.encoder_build import build_encoder
+        from tilth.retrieval.encoder_build import build_encoder  # not in the processes that are measured
 
         if self._vectors_of("queries").is_file():
             return
         encoder = build_encoder(form="static")
+        if self.has_floats:
+            self._write_product_vectors(encoder)
+        np.save(self._vectors_of("queries"), encoder.encode_queries(self.queries))
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether the float32 vectors of all products are made too: a GB and some minutes a million."""
+        return self.products <= FLOATS_UP_TO
+
+    def _write_product_vectors(self, encoder: "ModelForBuild") -> None:
         cutter = encoder.cutter(PassageSettings(passages=1))
         shape = (self.products, encoder.dimension)
         vectors = np.lib.format.open_memmap(self._vectors_of("products"), "w+", np.float32, shape)
@@ -146,7 +160,6 @@ class Workload:
             start, end = end, end + len(records)
             vectors[start:end] = encoder.encode_passages([cut.passages[0] for cut in cuts])
         vectors.flush()
-        np.save(self._vectors_of("queries"), encoder.encode_queries(self.queries))
 
     def filters(self) -> dict[str, list[Range]]:
         """Return, for each share, filters that allow about so many of the products."""
