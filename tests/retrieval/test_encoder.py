@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from fakes import word_tokenizer
 from tilth.errors import IndexFormatError
@@ -15,6 +17,7 @@ from tilth.retrieval.encoder import (
     normalise,
     open_encoder,
 )
+from tilth.retrieval.encoder_build import ModelForBuild
 
 FACTS = EncoderFacts("words", "1", "static", 3, 4, query_prefix="", passage_prefix="")
 TABLE = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4]], np.float32)
@@ -103,3 +106,16 @@ def test_letters_are_counted_by_alphabet() -> None:
     assert letters_per_token(tokenizer, ["шланг", "25"]) == 3.5
     assert letters_per_token(tokenizer, ["水管"]) == 6
     assert letters_per_token(tokenizer, []) == 0
+
+
+@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=5))
+@example(["a  b", " ", "\tcafé\x1cnaïve\u2003x", "[SEP]y [CLS]", "\u0301 e\u0301", "漢字 kana", "w" * 300])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_words_looked_up_one_by_one_have_the_tokens_of_the_text(
+    model: ModelForBuild, texts: list[str]
+) -> None:
+    table = np.random.default_rng(0).standard_normal((model.tokenizer.get_vocab_size(), 4)).astype(np.float32)
+    encoder = StaticEncoder(model.tokenizer, table, EncoderFacts("words", "1", "static", 4, 16))
+    assert encoder._by_word
+    assert encoder._tokens_by_word(texts) == encoder._tokens(texts)
+    assert encoder._tokens_by_word(texts) == encoder._tokens(texts)  # from memory

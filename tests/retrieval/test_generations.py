@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tilth.errors import IndexFormatError, IndexLockedError, InputError
-from tilth.retrieval.generations import new_generation, open_generation, write_manifest
+from tilth.retrieval.generations import new_generation, open_generation, sweep, write_manifest
 
 
 def build(into: Path, content: str = "rows") -> None:
@@ -61,6 +61,20 @@ def test_generations_that_nobody_reads_go(tmp_path: Path) -> None:
     del reader
     build(tmp_path, "d")
     assert [p.name for p in (tmp_path / "generations").iterdir()] == ["4"]
+
+
+def test_sweeping_removes_what_nobody_reads_and_waits_for_builders(tmp_path: Path) -> None:
+    build(tmp_path, "a")
+    reader = open_generation(tmp_path)
+    build(tmp_path, "b")
+    assert not sweep(tmp_path)
+    assert (reader.folder / "data").read_text() == "a"
+    del reader
+    with filelock.FileLock(tmp_path / "lock"):
+        assert not sweep(tmp_path)
+    assert sweep(tmp_path)
+    assert [p.name for p in (tmp_path / "generations").iterdir()] == ["2"]
+    assert open_generation(tmp_path).manifest["content"] == "b"
 
 
 def test_a_reader_in_another_process_keeps_its_generation(tmp_path: Path) -> None:

@@ -229,8 +229,7 @@ def test_searching_goes_on_during_updates_and_compactions(shop: Path) -> None:
             thread.join()
     assert failures == []
     assert len(pipeline) == len(SHOP) + 6
-    pipeline.close()
-    assert "7" in {path.name for path in (shop / "generations").iterdir()}
+    wait_for(lambda: pipeline.refresh() or [path.name for path in (shop / "generations").iterdir()] == ["7"])
 
 
 def test_compaction_encodes_only_what_is_new(shop: Path) -> None:

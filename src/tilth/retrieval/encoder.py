@@ -27,6 +27,7 @@ EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
 FORMS = ("float32", "int8", "static")
 _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time
+_REMEMBERED = 300_000  # words whose tokens are kept
 _IDEOGRAPHS = 0x2E80  # the first code point of the East Asian blocks
 
 
@@ -154,6 +155,8 @@ class StaticEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(facts.max_tokens)
         self._embeddings = embeddings
+        self._by_word = _divides_at_blanks(tokenizer)
+        self._known: dict[str, list[int]] = {}  # the tokens of words
 
     @classmethod
     def open(cls, folder: Path, facts: EncoderFacts) -> "StaticEncoder":
@@ -207,14 +210,36 @@ class StaticEncoder:
 
     def _sums(self, texts: Sequence[str]) -> Vectors:
         """Add up the vectors of each text's tokens: a sparse matrix of counts times the embeddings."""
-        tokens = [
-            encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        ]
+        tokens = self._tokens_by_word(texts) if self._by_word else self._tokens(texts)
         ends = np.cumsum([0, *map(len, tokens)])
-        ids = np.fromiter(chain.from_iterable(tokens), np.int64, ends[-1])
+        ids = np.fromiter(chain.from_iterable(tokens), np.int32, ends[-1])
         shape = (len(texts), len(self._embeddings))
         sums: Vectors = csr_array((np.ones(len(ids), np.float32), ids, ends), shape) @ self._embeddings
         return sums
+
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [each.ids for each in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _tokens_by_word(self, texts: Sequence[str]) -> list[list[int]]:
+        """Look up the tokens of words: a catalogue's are few, and each is tokenised once."""
+        if len(self._known) > _REMEMBERED:
+            self._known = {}  # another one, since a thread may be using this
+        known = self._known
+        words = [text.split(" ") for text in texts]
+        new = list(set(chain.from_iterable(words)) - known.keys())
+        if new:
+            known.update(zip(new, self._tokens(new), strict=True))
+        most = self.facts.max_tokens
+        return [list(chain.from_iterable(map(known.__getitem__, each)))[:most] for each in words]
+
+
+def _divides_at_blanks(tokenizer: Tokenizer) -> bool:
+    """Tell whether the tokens of a text are those of its words, one after another, as BERT's are."""
+    parts = orjson.loads(tokenizer.to_str())
+    kinds = {(parts[name] or {}).get("type") for name in ("pre_tokenizer", "model")}
+    normalizer = (parts["normalizer"] or {}).get("type", "BertNormalizer")
+    return kinds == {"BertPreTokenizer", "WordPiece"} and normalizer == "BertNormalizer"
 
 
 def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:

@@ -38,6 +38,7 @@ _OURS = frozenset(
     {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors"}
     | {"store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "store.sqlite-journal"}
 )
+_LOCK_SECONDS = 1.0  # that a builder waits for a sweep
 _BLOCK = 1 << 22  # bytes hashed at a time
 
 _FULL = "the disk is full. Free some space, then try again"
@@ -105,7 +106,7 @@ def new_generation(into: Path) -> Iterator[Path]:
 def _locked(into: Path) -> Iterator[None]:
     lock = filelock.FileLock(into / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOCK_SECONDS)
     except filelock.Timeout as error:
         raise IndexLockedError(
             f"{into}: another process is building into this folder. Wait for it, or build into another"
@@ -197,6 +198,25 @@ def _switch(into: Path, aside: Path, number: int) -> None:
     with replacing(into / _CURRENT) as file:
         file.write(orjson.dumps({"generation": number, "manifest": manifest}))
     remove_unread(into, keep=number)
+
+
+def sweep(into: Path) -> bool:
+    """Remove generations that were replaced and that no process reads any more; do nothing beside a build.
+
+    Args:
+        into: the index folder.
+
+    Returns:
+        Whether the current generation is the only one left.
+    """
+    if len(_numbers(into)) < 2:
+        return True
+    try:
+        with filelock.FileLock(into / "lock", timeout=0):
+            remove_unread(into, keep=current_number(into))
+    except (filelock.Timeout, OSError):  # somebody builds, or the folder is read-only
+        return False
+    return len(_numbers(into)) < 2
 
 
 def remove_unread(into: Path, *, keep: int) -> None:

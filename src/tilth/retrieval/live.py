@@ -22,7 +22,7 @@ from tilth.errors import TilthError
 from tilth.protocols import Rows
 from tilth.retrieval.columns import Columns
 from tilth.retrieval.dense import ExactVectors
-from tilth.retrieval.generations import current_number, explaining_faults
+from tilth.retrieval.generations import current_number, explaining_faults, sweep
 from tilth.retrieval.index import Index, check_store
 from tilth.retrieval.lexical import LexicalIndex, LexicalUpdater, clone, lexical_document
 from tilth.retrieval.preparation import CHUNK, steady_hashes
@@ -56,6 +56,7 @@ class LiveIndex:
         self.path, self.store, self._threads = path, store, threads
         self._refreshing = threading.Lock()
         self._half_applied = False  # changes that failed on the way are dropped, and begun anew
+        self._swept = True  # a generation that this process read may be left
         self._changes = self._after(index)
         self.view = self._changes.view()
         self.refresh()
@@ -82,12 +83,14 @@ class LiveIndex:
                 index = Index.open(self.path, threads=self._threads)
                 before, self._changes = self._changes, self._after(index)
                 self._half_applied = True  # until it has caught up, the view before is searched
+                self._swept = False
                 before.close()
             if self._half_applied or self.store.last_sequence() != self._changes.sequence:
                 self._half_applied = True
                 self._catch_up(self._changes)
                 self.view = self._changes.view()
                 self._half_applied = False
+            self._swept = self._swept or sweep(self.path)
             return self.view
 
     def _catch_up(self, changes: "_Changes") -> None:
