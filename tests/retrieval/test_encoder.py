@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fakes import word_tokenizer
@@ -108,14 +108,18 @@ def test_letters_are_counted_by_alphabet() -> None:
     assert letters_per_token(tokenizer, []) == 0
 
 
+@pytest.fixture(scope="module")
+def of_bert(model: ModelForBuild) -> StaticEncoder:
+    """A static encoder whose tokens are those of BERT."""
+    table = np.random.default_rng(0).standard_normal((model.tokenizer.get_vocab_size(), 4)).astype(np.float32)
+    return StaticEncoder(model.tokenizer, table, EncoderFacts("words", "1", "static", 4, 16))
+
+
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=5))
 @example(["a  b", " ", "\tcafé\x1cnaïve\u2003x", "[SEP]y [CLS]", "\u0301 e\u0301", "漢字 kana", "w" * 300])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_words_looked_up_one_by_one_have_the_tokens_of_the_text(
-    model: ModelForBuild, texts: list[str]
+    of_bert: StaticEncoder, texts: list[str]
 ) -> None:
-    table = np.random.default_rng(0).standard_normal((model.tokenizer.get_vocab_size(), 4)).astype(np.float32)
-    encoder = StaticEncoder(model.tokenizer, table, EncoderFacts("words", "1", "static", 4, 16))
-    assert encoder._by_word
-    assert encoder._tokens_by_word(texts) == encoder._tokens(texts)
-    assert encoder._tokens_by_word(texts) == encoder._tokens(texts)  # from memory
+    assert of_bert._by_word
+    assert of_bert._tokens_by_word(texts) == of_bert._tokens(texts)
+    assert of_bert._tokens_by_word(texts) == of_bert._tokens(texts)  # from memory

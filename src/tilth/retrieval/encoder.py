@@ -217,7 +217,6 @@ class StaticEncoder:
         sums: Vectors = csr_array((np.ones(len(ids), np.float32), ids, ends), shape) @ self._embeddings
         return sums
 
-
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return [each.ids for each in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 

@@ -41,7 +41,6 @@ class Index:
     dense: DenseIndex
     encoder: Encoder
     tokenizer: Tokenizer
-    vocabulary: list[str]
     speller: Speller
     steady: Hashes  # (rows,) of what a product is apart from its price, availability and popularity
     cutter: PassageCutter
@@ -72,7 +71,6 @@ class Index:
             DenseIndex.open(folder, DenseSettings(**manifest["dense"])),
             open_encoder(folder / "encoder", threads=threads),
             tokenizer,
-            vocabulary,
             Speller(vocabulary, lexical.knows),
             np.load(folder / "steady_hashes.npy", mmap_mode="r"),
             _cutter(tokenizer, manifest["passages"]),

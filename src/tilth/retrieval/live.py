@@ -26,7 +26,6 @@ from tilth.retrieval.generations import current_number, explaining_faults, sweep
 from tilth.retrieval.index import Index, check_store
 from tilth.retrieval.lexical import LexicalIndex, LexicalUpdater, clone, lexical_document
 from tilth.retrieval.preparation import CHUNK, steady_hashes
-from tilth.retrieval.spelling import Speller
 from tilth.retrieval.view import LiveDense, Segment, View
 from tilth.store import Change, Store
 
@@ -94,10 +93,10 @@ class LiveIndex:
             return self.view
 
     def _catch_up(self, changes: "_Changes") -> None:
-        pending = self.store.changes(changes.sequence)
+        before, pending = len(changes), self.store.changes(changes.sequence)
         while chunk := list(islice(pending, CHUNK)):
             changes.apply(chunk)
-        if len(changes) > _MANY:
+        if before <= _MANY < len(changes):
             _log.warning("%s: %d changes wait for: tilth compact %s", self.path, len(changes), self.path)
 
     @contextmanager
@@ -151,6 +150,7 @@ class _Changes:
         self._vectors: ExactVectors | None = None
         self._lexical = index.lexical
         self._updater: LexicalUpdater | None = None
+        self._uncommitted = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __len__(self) -> int:
@@ -160,14 +160,11 @@ class _Changes:
     def view(self) -> View:
         """Return what a search sees from now on."""
         alive = self._alive.copy() if self._dead else None
-        speller = self.index.speller
-        if self._updater is not None:
-            speller = Speller(self.index.vocabulary, self._lexical.knows)
         return View(
             self.index,
             self._lexical,
             LiveDense(self.index.dense, len(self.index.columns), self._vectors, alive),
-            speller,
+            self.index.speller.knowing(self._lexical.knows),
             tuple(self._segments),
             alive,
             self.sequence,
@@ -189,9 +186,10 @@ class _Changes:
             if product is not None:
                 added.append(product)
         self._add(added)
-        if self._updater is not None:
+        if self._updater is not None and self._uncommitted:
             self._updater.commit()
             self._lexical = self._lexical.refreshed()
+            self._uncommitted = False
         self.sequence = changes[-1].sequence
 
     def _live_rows(self, ids: Sequence[str]) -> list[int]:
@@ -253,6 +251,7 @@ class _Changes:
 
     def _writer(self) -> LexicalUpdater:
         """Return what writes into the private clone of the lexical index, made at the first change."""
+        self._uncommitted = True
         if self._updater is None:
             self._folder = tempfile.TemporaryDirectory(prefix="tilth-", ignore_cleanup_errors=True)
             folder = Path(self._folder.name) / "lexical"

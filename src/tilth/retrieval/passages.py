@@ -94,9 +94,22 @@ class PassageCutter:
 
     def cut(self, products: Sequence[Product]) -> list[Cut]:
         """Cut products; quick for many at a time, since their words are tokenised together."""
-        sections = [_sections(product) for product in products]
-        self._learn(chain.from_iterable(words for each in sections for section in each for words in section))
-        return [self._whole(each) or self._pack(*each) for each in sections]
+        whole = self._whole(products) if self.settings.passages == 1 else [None] * len(products)
+        rest = [_sections(product) for product, cut in zip(products, whole, strict=True) if cut is None]
+        self._learn(chain.from_iterable(words for each in rest for section in each for words in section))
+        packed = (self._pack(*each) for each in rest)
+        return [cut or next(packed) for cut in whole]
+
+    def _whole(self, products: Sequence[Product]) -> list[Cut | None]:
+        """Return the only passage of each product that fits into it, which most do; None for the others."""
+        texts = [_text(product).split() for product in products]
+        self._learn(chain.from_iterable(texts))
+        return [
+            Cut((" ".join(words),), 0)
+            if words and sum(self._tokens.get(word, self._room + 1) for word in words) <= self._room
+            else None
+            for words in texts
+        ]
 
     def _learn(self, words: Iterable[str]) -> None:
         """Count the tokens of words that were not met before, as they are after a blank."""
@@ -105,16 +118,6 @@ class PassageCutter:
         new = [word for word in set(words) - self._tokens.keys() if len(word) <= _LONGEST_WORD]
         encoded = self._tokenizer.encode_batch_fast([f" {word}" for word in new], add_special_tokens=False)
         self._tokens.update(zip(new, map(len, encoded), strict=True))
-
-    def _whole(self, sections: Sequence[Sequence[Words]]) -> Cut | None:
-        """Return the only passage where a product may have one and fits into it, which is the usual case."""
-        if self.settings.passages > 1:
-            return None
-        words = [word for section in sections for text in section for word in text]
-        tokens = [self._tokens.get(word, self._room + 1) for word in words]
-        if not words or sum(tokens) > self._room:
-            return None
-        return Cut((" ".join(words),), 0)
 
     def _units(self, texts: Sequence[Words]) -> list[_Unit]:
         """Measure texts, leaving out words that no passage has room for."""
@@ -170,16 +173,25 @@ def _joined(units: Sequence[_Unit]) -> str:
     return " ".join(chain.from_iterable(unit.words for unit in units))
 
 
-def _sections(product: Product) -> tuple[list[Words], list[Words], list[Words]]:
-    """Return names (the title first), sentences of the description, and attributes, as words."""
-    names = [product.title, product.brand, product.product_type]
-    sentences = _SENTENCE_END.split(product.description)
-    attributes = [
+def _text(product: Product) -> str:
+    """Return all that a product says, in the order of its sections."""
+    names = (product.title, product.brand, product.product_type, product.description)
+    return " ".join([*names, *_attributes(product)])
+
+
+def _attributes(product: Product) -> list[str]:
+    return [
         f"{name.replace('_', ' ').strip()}{'' if value is True else f': {value}'};"
         for name, value in product.attributes.items()
         if not is_negative(value)
     ]
-    return _split(names), _split(sentences), _split(attributes)
+
+
+def _sections(product: Product) -> tuple[list[Words], list[Words], list[Words]]:
+    """Return names (the title first), sentences of the description, and attributes, as words."""
+    names = [product.title, product.brand, product.product_type]
+    sentences = _SENTENCE_END.split(product.description)
+    return _split(names), _split(sentences), _split(_attributes(product))
 
 
 def _split(texts: Sequence[str]) -> list[Words]:

@@ -9,6 +9,7 @@ substitutions, swaps of neighbours) from rapidfuzz, and the word as typed on the
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from pathlib import Path
 
 from rapidfuzz import process
@@ -69,6 +70,12 @@ class Speller:
         self._by_letter: dict[str, list[str]] = {}
         for word in vocabulary:
             self._by_letter.setdefault(word[0], []).append(word)
+
+    def knowing(self, known: Callable[[str], bool]) -> "Speller":
+        """Return a speller with the same vocabulary, for another state of the index."""
+        other = copy(self)
+        other._known = known
+        return other
 
     def correct(self, text: str) -> str:
         """Return the text with its unknown words replaced; as it is where there is nothing to replace."""
