@@ -5,6 +5,7 @@ Vectors are in 8 bits (`quantisation`), and the index file is the only place whe
 and the number of lists that are probed from the recall measured against exact search.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +30,11 @@ Passages = npt.NDArray[np.int64]  # numbers of passages
 FLAT_BELOW = 50_000
 RECALL_DEPTH = 100
 _MOST_LISTS = 16_384
-_SCAN_BELOW = 50_000  # allowed passages; fewer are scored exactly, one by one
+_SCAN_BELOW = 100_000  # allowed passages; fewer are scored exactly, one by one
 _SCAN_BLOCK = 1_024  # passages scored at a time, so that they stay in the processor's cache
 _SAMPLED = 16  # passages of each list by which it is judged how many of it a filter allows
 _NEAR = 16  # times the probes without a filter: so many lists are judged before all are
+_BITMAPS_KEPT = 8
 _SIGNED = faiss.ScalarQuantizer.QT_8bit_direct_signed
 _INNER = faiss.METRIC_INNER_PRODUCT
 
@@ -189,6 +191,23 @@ class RowSearch(Protocol):
         """Return the best `k` rows and those that tie with the last, best first."""
 
 
+class _Bitmaps:
+    """Masks as bits, kept for the masks that were asked last: packing takes longer than a search."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[Allowed, int, npt.NDArray[np.uint8]]] = OrderedDict()
+
+    def of(self, allowed: Allowed, rows: int) -> tuple[int, npt.NDArray[np.uint8]]:
+        """Return how many of the first rows a mask allows, and its bits; a mask does not change."""
+        kept = self._kept.get(id(allowed))  # the mask is kept too, so that no other has its id
+        if kept is None:
+            count = int(np.count_nonzero(allowed[:rows]))
+            kept = self._kept[id(allowed)] = allowed, count, np.packbits(allowed, bitorder="little")
+            while len(self._kept) > _BITMAPS_KEPT:
+                self._kept.popitem(last=False)
+        return kept[1], kept[2]
+
+
 class DenseIndex:
     """An opened dense index; safe to share between threads.
 
@@ -210,8 +229,11 @@ class DenseIndex:
         self._most = int(self._counts.max(initial=0))
         self._stored = StoredCodes(self._index)
         self._samples, self._sizes = _sampled(self._index, rows)
-        self._row_of = faiss.Int64Vector()
-        faiss.copy_array_to_vector(rows.astype(np.int64), self._row_of)
+        self._row_of: faiss.Int64Vector | None = None  # where a passage's number is not its row
+        if not np.array_equal(rows, np.arange(len(rows))):
+            self._row_of = faiss.Int64Vector()
+            faiss.copy_array_to_vector(rows.astype(np.int64), self._row_of)
+        self._bitmaps = _Bitmaps()
 
     @classmethod
     def open(cls, folder: Path, settings: DenseSettings) -> Self:
@@ -243,11 +265,12 @@ class DenseIndex:
         query = to_query(vector)
         if allowed is None:
             return fetch_with_ties(lambda n: self._fetch(query, n, self.settings.probes, None), k)
-        rows = np.count_nonzero(allowed[: len(self._counts)])
+        rows, bits = self._bitmaps.of(allowed, len(self._counts))
         if rows * len(self._rows) <= _SCAN_BELOW * len(self._counts):
             return self._scan(query, k, allowed)
-        bits = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        selector = faiss.IDSelectorTranslated(self._row_of, bits)
+        selector = faiss.IDSelectorBitmap(bits)
+        if self._row_of is not None:
+            selector = faiss.IDSelectorTranslated(self._row_of, selector)
         probes = self._widened(query, allowed, rows / len(self._counts))
         return fetch_with_ties(lambda n: self._fetch(query, n, probes, selector), k)
 
@@ -260,6 +283,7 @@ class DenseIndex:
         """
         if self.settings.kind == "flat":
             return 0
+        faiss.omp_set_num_threads(1)  # of the calling thread, as in `_search`
         least = self.settings.probes * (3 - 2 * share)
         wanted = self.settings.probes * self.passages / self.settings.lists * float(np.sqrt(share))
         for depth in (min(self.settings.probes * _NEAR, self.settings.lists), self.settings.lists):

@@ -54,9 +54,9 @@ class LiveDense:
             Rows and cosines (-1 to 1).
         """
         allowed = self.alive if allowed is None else allowed
-        base = self.base.search_rows(vector, k, None if allowed is None else allowed[: self.rows])
         if self.added is None:
-            return base
+            return self.base.search_rows(vector, k, allowed)
+        base = self.base.search_rows(vector, k, None if allowed is None else allowed[: self.rows])
         added = self.added.search_rows(vector, k, allowed)
         return best_per_row(
             np.concatenate([base.rows, added.rows]), np.concatenate([base.scores, added.scores])
