@@ -7,6 +7,7 @@ points of nDCG@10 on real queries; their disjunction maximum is no better than t
 (docs/log.md). Which products a query need not look at is decided in `pruning`.
 """
 
+import math
 import os
 import shutil
 import tempfile
@@ -267,14 +268,17 @@ class LexicalIndex:
         if not terms or k <= 0 or not len(self):
             return NO_HITS
         if allowed is None:
-            return through_ties(lambda n: best_hits(self._fetch, terms, n), k)
+            return through_ties(lambda n: best_hits(self._fetch, terms, n), k) or NO_HITS
         count = int(np.count_nonzero(allowed))
         if not count:
             return NO_HITS
-        if _SET_COST * count**2 <= k * len(self):  # else reading on, k * len / count hits, is less work
-            query = _both(self._only(np.flatnonzero(allowed)), terms)
-            return through_ties(lambda n: self._fetch(query, n), k)
-        return through_ties(lambda n: best_hits(self._fetch, terms, n), k, allowed)
+        looking_up = _SET_COST * count  # as hits read; reading on takes k * len / count, if they lie evenly
+        if looking_up * count > k * len(self):
+            hits = through_ties(lambda n: best_hits(self._fetch, terms, n), k, allowed, looking_up)
+            if hits is not None:
+                return hits
+        query = _both(self._only(np.flatnonzero(allowed)), terms)
+        return through_ties(lambda n: self._fetch(query, n), k) or NO_HITS
 
     def _terms(self, text: str) -> list[Term]:
         """Return the terms of a query that some product has, the rarest first."""
@@ -296,16 +300,20 @@ class LexicalIndex:
         return RowHits(np.array(rows, np.int64), np.array([score for score, _ in hits], np.float32))
 
 
-def through_ties(fetch: Callable[[int], RowHits], k: int, allowed: Allowed | None = None) -> RowHits:
+def through_ties(
+    fetch: Callable[[int], RowHits], k: int, allowed: Allowed | None = None, most: float = math.inf
+) -> RowHits | None:
     """Read on in a ranking until `k` allowed rows, and those that tie with the last, are found or it ends.
 
     Args:
         fetch: returns the best n hits, fewer only if there are no more.
         k: how many rows are wanted, from 1.
         allowed: for each row whether it may be returned, at least one; None allows all.
+        most: how many hits may be read once it shows that the allowed rows do not lie evenly.
 
     Returns:
-        At least `k` allowed rows if there are as many; of more than 10,000 that tie, not all.
+        At least `k` allowed rows if there are as many; of more than 10,000 that tie, not all. None if more
+        than `most` hits would have to be read.
     """
     depth = k + _MARGIN
     if allowed is not None:
@@ -320,7 +328,9 @@ def through_ties(fetch: Callable[[int], RowHits], k: int, allowed: Allowed | Non
             return _where(found, found.scores >= found.scores[k - 1])
         if len(hits.rows) < depth:
             return found
-        depth *= 4
+        depth = max(4 * depth, 2 * depth * k // max(len(found.rows), 1))  # as they have lain so far
+        if depth > most:
+            return None
 
 
 def _where(hits: RowHits, keep: npt.NDArray[np.bool_]) -> RowHits:
