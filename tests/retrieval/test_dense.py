@@ -75,6 +75,7 @@ def test_filters_are_exact(
     built: Built, share: float, scan_below: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dense, "_SCAN_BELOW", scan_below)
+    monkeypatch.setattr(dense, "_SCAN_NARROW", scan_below)
     rng = np.random.default_rng(2)
     query, allowed = unit(rng, 1)[0], rng.random(built.products) < share
     expected = best_rows(built.codes, built.rows, query, allowed)
@@ -88,6 +89,7 @@ def test_lists_are_added_until_enough_allowed_products_are_found(
 ) -> None:
     monkeypatch.setattr(dense, "FLAT_BELOW", 1)
     monkeypatch.setattr(dense, "_SCAN_BELOW", 0)
+    monkeypatch.setattr(dense, "_SCAN_NARROW", 0)
     made = Built(tmp_path)
     few = DenseSettings("ivf", made.settings.lists, probes=1)
     index = DenseIndex.open(tmp_path, few)

@@ -30,7 +30,9 @@ Passages = npt.NDArray[np.int64]  # numbers of passages
 FLAT_BELOW = 50_000
 RECALL_DEPTH = 100
 _MOST_LISTS = 16_384
-_SCAN_BELOW = 100_000  # allowed passages; fewer are scored exactly, one by one
+_SCAN_BELOW = 20_000  # allowed passages; fewer are scored exactly, one by one
+_SCAN_NARROW = 100_000  # the same, where they are at most this share of all: probing is unsure there
+_NARROW = 0.05
 _SCAN_BLOCK = 1_024  # passages scored at a time, so that they stay in the processor's cache
 _SAMPLED = 16  # passages of each list by which it is judged how many of it a filter allows
 _NEAR = 16  # times the probes without a filter: so many lists are judged before all are
@@ -266,12 +268,13 @@ class DenseIndex:
         if allowed is None:
             return fetch_with_ties(lambda n: self._fetch(query, n, self.settings.probes, None), k)
         rows, bits = self._bitmaps.of(allowed, len(self._counts))
-        if rows * len(self._rows) <= _SCAN_BELOW * len(self._counts):
+        share = rows / len(self._counts)
+        if share * self.passages <= (_SCAN_NARROW if share <= _NARROW else _SCAN_BELOW):
             return self._scan(query, k, allowed)
         selector = faiss.IDSelectorBitmap(bits)
         if self._row_of is not None:
             selector = faiss.IDSelectorTranslated(self._row_of, selector)
-        probes = self._widened(query, allowed, rows / len(self._counts))
+        probes = self._widened(query, allowed, share)
         return fetch_with_ties(lambda n: self._fetch(query, n, probes, selector), k)
 
     def _widened(self, query: CodedQuery, allowed: Allowed, share: float) -> int:
