@@ -190,7 +190,7 @@ def test_what_is_left_out_while_searching_would_not_have_been_among_the_best(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tilth.retrieval.lexical._SET_COST", cost)
         patch.setattr("tilth.retrieval.pruning._ENOUGH", 1)
-        patch.setattr("tilth.retrieval.lexical._MARGIN", 1)
+        patch.setattr("tilth.retrieval.rows._MARGIN", 1)
         hits = many.search_rows(" ".join(query), k, allowed)
     assert hits.scores[:k].tolist() == pytest.approx(best[:k], rel=1e-5)
     assert hits.scores.tolist() == pytest.approx([total[row] for row in hits.rows.tolist()], rel=1e-5)

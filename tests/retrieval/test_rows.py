@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilth.retrieval.rows import RowHits, best_per_row, fetch_with_ties, named
+from tilth.retrieval.rows import RowHits, best_per_row, named, read_on, through_ties
 
 scored = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=40)
 
@@ -25,11 +25,33 @@ def test_each_row_has_its_best_score(pairs: list[tuple[int, int]]) -> None:
 def test_all_that_tie_with_the_last_are_fetched(scores: list[int], k: int) -> None:
     ranked = sorted(scores, reverse=True)
     everything = hits_of(list(enumerate(ranked)))
-    found = fetch_with_ties(lambda n: RowHits(everything.rows[:n], everything.scores[:n]), k)
+    found = through_ties(lambda n: RowHits(everything.rows[:n], everything.scores[:n]), k)
     if k <= len(ranked):
-        assert len(found.rows) >= sum(score >= ranked[k - 1] for score in ranked)
+        assert len(found.rows) == sum(score >= ranked[k - 1] for score in ranked)
     else:
         assert len(found.rows) == len(ranked)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=400), st.integers(1, 30))
+def test_reading_on_finds_what_is_allowed_or_says_that_it_lies_too_deep(
+    rows: list[tuple[int, bool]], k: int
+) -> None:
+    ranked = sorted(rows, key=lambda row: -row[0])
+    allowed = np.array([may for _, may in ranked])
+    allowed[-1] = True
+    everything = hits_of([(number, score) for number, (score, _) in enumerate(ranked)])
+    expected = [score for (score, _), may in zip(ranked, allowed, strict=True) if may]
+    wanted = [score for score in expected if len(expected) < k or score >= expected[k - 1]]
+
+    def fetch(n: int) -> RowHits:
+        return RowHits(everything.rows[:n], everything.scores[:n])
+
+    found = read_on(fetch, k, allowed, 10**9)
+    assert found is not None
+    assert found.scores.tolist() == wanted
+    assert allowed[found.rows].all()
+    shallow = read_on(fetch, k, allowed, 0)
+    assert shallow is None or shallow.scores.tolist() == wanted
 
 
 @given(scored, st.integers(0, 8))

@@ -1,14 +1,12 @@
 """`tilth upsert`, `delete` and `compact`: what keeps an index with its shop."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tilth.catalog import Product
 from tilth.cli.indexing import (
     Columns,
     Json,
@@ -25,7 +23,7 @@ from tilth.errors import InputError
 from tilth.files import open_binary
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
-from tilth.retrieval.builder import compact_index
+from tilth.retrieval.builder import compact_index, told
 from tilth.retrieval.generations import open_generation
 from tilth.retrieval.index import check_store, open_store
 from tilth.store import Store, Written
@@ -51,14 +49,7 @@ def upsert(
         products = read_products(
             catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
         )
-
-        def counted() -> Iterator[Product]:
-            for done, product in enumerate(products, start=1):
-                yield product
-                if done % 1_000 == 0:
-                    bars("storing", done)
-
-        written = opened.upsert(counted())
+        written = opened.upsert(told(products, bars))
         pending = written.sequence - _built_at(index)
     if as_json:
         print_json({**asdict(written), **summary.to_json(), "since_build": pending})

@@ -60,19 +60,26 @@ def store_catalogue(products: Iterable[Product], store: Store, progress: Progres
         StoreError: the store cannot be written.
     """
 
-    def counted() -> Iterator[Product]:
-        count = 0
-        for count, product in enumerate(products, start=1):
+    def usable() -> Iterator[Product]:
+        product = None
+        for product in told(products, progress):
             yield product
-            if count % 1_000 == 0:
-                progress("storing", count)
-        if not count:
+        if product is None:
             raise InputError(
                 "the catalogue has no usable product", remedy="See rejected.jsonl for the reasons"
             )
-        progress("storing", count, count)
 
-    store.replace_all(counted())
+    store.replace_all(usable())
+
+
+def told(products: Iterable[Product], progress: Progress) -> Iterator[Product]:
+    """Yield products on their way into the store, and tell how many there have been."""
+    count = 0
+    for count, product in enumerate(products, start=1):
+        yield product
+        if count % 1_000 == 0:
+            progress("storing", count)
+    progress("storing", count, count)
 
 
 def build_index(
@@ -227,9 +234,10 @@ def _build(
     with store.snapshot() as snapshot:
         if not snapshot.count:
             raise InputError("the store has no product", remedy="Name a catalogue: tilth index CATALOGUE")
-        cache = VectorCache(into / _CACHE, encoder.identity, encoder.dimension)
-        known = [cache, *_vectors_before(into, encoder)]
-        rows = write_rows(folder, snapshot, encoder, settings, cache, known, progress, watch)
+        with VectorCache(into / _CACHE, encoder.identity, encoder.dimension) as cache:
+            known = [cache, *_vectors_before(into, encoder)]
+            vectors = VectorWriter(folder / CODES, encoder.dimension, known, cache)
+            rows = write_rows(folder, snapshot, encoder, settings, vectors, progress, watch)
     dense = _write_dense(folder, rows.titles, encoder, settings, progress)
     watch.lap("dense")
     progress("storing the encoder", 0, 1)

@@ -21,7 +21,7 @@ from tilth.protocols import Allowed, Encoder, Rows, Vectors
 from tilth.query import Query
 from tilth.retrieval.clustering import BLOCK, Assignment, assign, single_threads, train_regions
 from tilth.retrieval.quantisation import CodedQuery, Codes, to_codes, to_queries, to_query
-from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, Scores, best_per_row, fetch_with_ties, named
+from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, Scores, best_per_row, named, through_ties
 from tilth.retrieval.stored_codes import StoredCodes
 from tilth.run import Hit, Run
 
@@ -194,7 +194,7 @@ class RowSearch(Protocol):
 
 
 class _Bitmaps:
-    """Masks as bits, kept for the masks that were asked last: packing takes longer than a search."""
+    """The latest masks as bits: packing takes longer than a search."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[Allowed, int, npt.NDArray[np.uint8]]] = OrderedDict()
@@ -257,7 +257,8 @@ class DenseIndex:
         Args:
             vector: (D,) vector of the query.
             k: how many; 0 gives none.
-            allowed: a mask of the rows that may be returned, one a product; None allows all.
+            allowed: a mask of the rows that may be returned, those of later products may follow; None allows
+                all.
 
         Returns:
             Rows and cosines (-1 to 1).
@@ -266,7 +267,7 @@ class DenseIndex:
             return NO_HITS
         query = to_query(vector)
         if allowed is None:
-            return fetch_with_ties(lambda n: self._fetch(query, n, self.settings.probes, None), k)
+            return through_ties(lambda n: self._fetch(query, n, self.settings.probes, None), k)
         rows, bits = self._bitmaps.of(allowed, len(self._counts))
         share = rows / len(self._counts)
         if share * self.passages <= (_SCAN_NARROW if share <= _NARROW else _SCAN_BELOW):
@@ -275,7 +276,7 @@ class DenseIndex:
         if self._row_of is not None:
             selector = faiss.IDSelectorTranslated(self._row_of, selector)
         probes = self._widened(query, allowed, share)
-        return fetch_with_ties(lambda n: self._fetch(query, n, probes, selector), k)
+        return through_ties(lambda n: self._fetch(query, n, probes, selector), k)
 
     def _widened(self, query: CodedQuery, allowed: Allowed, share: float) -> int:
         """Return the probes that find the nearest allowed passages as surely as the nearest of all.

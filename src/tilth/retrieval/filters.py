@@ -68,33 +68,19 @@ class Field:
         return columns.texts.get(self.name)
 
 
-def allowed(columns: Columns, filters: Filters | None) -> Mask | None:
-    """Return which rows satisfy filters.
+def allowed_in(parts: Sequence[Columns], filters: Filters | None) -> list[Mask] | None:
+    """Return which rows of each part of one catalogue satisfy filters.
 
     Args:
-        columns: of N rows.
+        parts: a field is known if any part has it, and what its values are follows from all of them.
         filters: field to condition, or `and`, `or`, `not` to filters.
 
     Returns:
-        (N,), to be changed at will; None if there is no condition.
+        A mask a part, to be changed at will; None if there is no condition.
 
     Raises:
         InputError: an unknown field or operator, a value of the wrong type, a condition that nothing can
             satisfy, or filters nested deeper than 32 levels. A value that no product has is no error.
-    """
-    masks = allowed_in([columns], filters)
-    return None if masks is None else masks[0]
-
-
-def allowed_in(parts: Sequence[Columns], filters: Filters | None) -> list[Mask] | None:
-    """Return which rows of each part of one catalogue satisfy filters, as `allowed` does for one.
-
-    Args:
-        parts: a field is known if any part has it, and what its values are follows from all of them.
-        filters: as for `allowed`.
-
-    Returns:
-        A mask a part; None if there is no condition.
     """
     if not filters:
         return None

@@ -7,7 +7,6 @@ points of nDCG@10 on real queries; their disjunction maximum is no better than t
 (docs/log.md). Which products a query need not look at is decided in `pruning`.
 """
 
-import math
 import os
 import shutil
 import tempfile
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import tantivy
 
@@ -30,7 +28,7 @@ from tilth.protocols import Allowed, Rows
 from tilth.query import Query
 from tilth.retrieval.analyzer import analyze, compact, index_terms
 from tilth.retrieval.pruning import Term, best_hits
-from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, named
+from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, named, read_on, through_ties
 from tilth.run import Hit, Run
 
 FIELDS = ("identifiers", "title", "brand", "type", "attributes", "text")
@@ -42,8 +40,6 @@ _EXACT = "exact"  # whole identifiers, which are looked up and not scored
 _EVERY = "*"  # stands among the identifiers of every product, and so counts the deleted ones too
 _TEXT = "text"
 _SET_COST = 3  # what looking up one allowed row costs, in hits read
-_MARGIN = 100  # hits read beyond those wanted: most ties at the cut end there
-_MOST_TIES = 10_000  # beyond as many equal scores, the order of the index decides
 _NEGATIVE = frozenset({"", "false", "no", "n", "none", "n/a", "not available", "not supported", "нет", "-"})
 
 LexicalDocument = str  # JSON, as tantivy reads it
@@ -268,17 +264,17 @@ class LexicalIndex:
         if not terms or k <= 0 or not len(self):
             return NO_HITS
         if allowed is None:
-            return through_ties(lambda n: best_hits(self._fetch, terms, n), k) or NO_HITS
+            return through_ties(lambda n: best_hits(self._fetch, terms, n), k)
         count = int(np.count_nonzero(allowed))
         if not count:
             return NO_HITS
         looking_up = _SET_COST * count  # as hits read; reading on takes k * len / count, if they lie evenly
         if looking_up * count > k * len(self):
-            hits = through_ties(lambda n: best_hits(self._fetch, terms, n), k, allowed, looking_up)
+            hits = read_on(lambda n: best_hits(self._fetch, terms, n), k, allowed, looking_up)
             if hits is not None:
                 return hits
         query = _both(self._only(np.flatnonzero(allowed)), terms)
-        return through_ties(lambda n: self._fetch(query, n), k) or NO_HITS
+        return through_ties(lambda n: self._fetch(query, n), k)
 
     def _terms(self, text: str) -> list[Term]:
         """Return the terms of a query that some product has, the rarest first."""
@@ -298,43 +294,6 @@ class LexicalIndex:
         hits = self._searcher.search(query, min(n, len(self)), count=False).hits
         rows = self._searcher.fast_field_values(_ROW, [address for _, address in hits])
         return RowHits(np.array(rows, np.int64), np.array([score for score, _ in hits], np.float32))
-
-
-def through_ties(
-    fetch: Callable[[int], RowHits], k: int, allowed: Allowed | None = None, most: float = math.inf
-) -> RowHits | None:
-    """Read on in a ranking until `k` allowed rows, and those that tie with the last, are found or it ends.
-
-    Args:
-        fetch: returns the best n hits, fewer only if there are no more.
-        k: how many rows are wanted, from 1.
-        allowed: for each row whether it may be returned, at least one; None allows all.
-        most: how many hits may be read once it shows that the allowed rows do not lie evenly.
-
-    Returns:
-        At least `k` allowed rows if there are as many; of more than 10,000 that tie, not all. None if more
-        than `most` hits would have to be read.
-    """
-    depth = k + _MARGIN
-    if allowed is not None:
-        depth = depth * len(allowed) // int(np.count_nonzero(allowed))
-    while True:
-        hits = fetch(depth)
-        found = hits if allowed is None else _where(hits, allowed[hits.rows])
-        enough = len(found.rows) >= k and (
-            hits.scores[-1] < found.scores[k - 1] or len(found.rows) > k + _MOST_TIES
-        )
-        if enough:
-            return _where(found, found.scores >= found.scores[k - 1])
-        if len(hits.rows) < depth:
-            return found
-        depth = max(4 * depth, 2 * depth * k // max(len(found.rows), 1))  # as they have lain so far
-        if depth > most:
-            return None
-
-
-def _where(hits: RowHits, keep: npt.NDArray[np.bool_]) -> RowHits:
-    return RowHits(hits.rows[keep], hits.scores[keep])
 
 
 def _both(only: tantivy.Query, terms: list[Term]) -> tantivy.Query:

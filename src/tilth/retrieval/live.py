@@ -163,7 +163,7 @@ class _Changes:
         return View(
             self.index,
             self._lexical,
-            LiveDense(self.index.dense, len(self.index.columns), self._vectors, alive),
+            LiveDense(self.index.dense, self._vectors, alive),
             self.index.speller.knowing(self._lexical.knows),
             tuple(self._segments),
             alive,

@@ -111,7 +111,7 @@ class Workers:
             encoder: can be sent to other processes; None where it cannot.
             processes: below two, all is done in this one.
         """
-        self._preparation, self._encoder, self._processes = preparation, encoder, processes
+        self._preparation, self._encoder, self.processes = preparation, encoder, processes
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1:
             context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks
@@ -141,7 +141,7 @@ class Workers:
         waiting: deque[Future[Prepared]] = deque()
         for first_row, chunk in chunks:
             waiting.append(self._pool.submit(_prepare, first_row, chunk))
-            if len(waiting) > self._processes * _AHEAD:
+            if len(waiting) > self.processes * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

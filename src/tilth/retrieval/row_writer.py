@@ -5,11 +5,10 @@ Chunks are prepared in worker processes, if asked; this one writes them in their
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,11 @@ from tilth.retrieval.passages import PassageSettings
 from tilth.retrieval.preparation import CHUNK, Encoded, Preparation, Prepared, Workers
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.stopwatch import Stopwatch
-from tilth.retrieval.vectors import Hashes, KnownVectors, VectorCache, VectorWriter, Wanted, encode_texts
+from tilth.retrieval.vectors import Hashes, VectorWriter, Wanted, encode_texts
 from tilth.store import Snapshot
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 CODES = "codes.npy"  # of all passages, until the dense index is made of them
 _WORKERS_FROM = 2 * CHUNK  # products; fewer are prepared sooner than processes start
@@ -41,8 +43,7 @@ def write_rows(
     snapshot: Snapshot,
     encoder: BuildEncoder,
     settings: BuildSettings,
-    cache: VectorCache,
-    known: Sequence[KnownVectors],
+    vectors: VectorWriter,
     progress: Progress,
     watch: Stopwatch,
 ) -> "Rows":
@@ -53,8 +54,7 @@ def write_rows(
         snapshot: of the store.
         encoder: makes the vectors that are not known.
         settings: passages, fields and resources.
-        cache: keeps the vectors that are made.
-        known: where vectors are looked for before they are made.
+        vectors: takes the codes of all passages.
         progress: is told how far it has come.
         watch: is told where the time goes.
 
@@ -63,15 +63,12 @@ def write_rows(
     """
     resources = settings.resources
     vocabulary, rows = VocabularyCounter(), Rows(encoder.cutter(settings.passages).settings, snapshot.count)
-    vectors = VectorWriter(folder / CODES, encoder.dimension, known, cache)
-    encoding: deque[tuple[Wanted, Future[Encoded]]] = deque()  # in worker processes
-    here = seconds = 0.0  # of encoding, in this process and in the others
     with (
-        cache,
         start_workers(snapshot, encoder, settings) as workers,
         ColumnsWriter(folder / "columns") as columns,
         LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
     ):
+        encoding = _Encoding(encoder, workers, vectors)
         for chunk in workers.prepare(snapshot.records()):
             watch.lap("prepare")
             columns.add(chunk.columns)
@@ -79,46 +76,53 @@ def write_rows(
             for document in chunk.documents:
                 lexical.add(document)
             watch.lap("write")
-            wanted = vectors.want(chunk.passages())
 
             def report(share: float, before: int = rows.count, chunk: Prepared = chunk) -> None:
                 progress("indexing", before + int(share * len(chunk.cuts)), snapshot.count)
 
-            if future := workers.encode(wanted.texts):
-                encoding.append((wanted, future))
-            else:
-                seconds += _write_encoded(vectors, encoding, 0)
-                start = time.perf_counter()
-                made = encode_texts(wanted.texts, encoder.encode_passages, encoder.dimension, report)
-                vectors.write(wanted, made)
-                here += time.perf_counter() - start
-            seconds += _write_encoded(vectors, encoding, resources.workers)
+            encoding.add(chunk.passages(), report)
             watch.lap("encode")
             rows.add(chunk)
             progress("indexing", rows.count, snapshot.count)
-        seconds += _write_encoded(vectors, encoding, 0)
+        encoding.write_all(but=0)
         watch.lap("encode")
-    rows.encoding = here + seconds / resources.workers
     vocabulary.write(folder / "vocabulary.txt")
     np.save(folder / "passage_hashes.npy", vectors.close())
     np.save(folder / "passage_rows.npy", rows.of_passages())
     np.save(folder / "steady_hashes.npy", np.concatenate(rows.steady))
-    rows.encoded, rows.reused = vectors.encoded, vectors.reused
+    rows.encoded, rows.reused, rows.encoding = vectors.encoded, vectors.reused, encoding.seconds
     watch.lap("commit")
     return rows
 
 
-def _write_encoded(
-    vectors: VectorWriter, encoding: deque[tuple[Wanted, Future[Encoded]]], left: int
-) -> float:
-    """Write what workers encode, in its order, until so many chunks are left; return their seconds."""
-    seconds = 0.0
-    while len(encoding) > left:
-        wanted, future = encoding.popleft()
-        encoded = future.result()
-        vectors.write(wanted, encoded.codes)
-        seconds += encoded.seconds
-    return seconds
+class _Encoding:
+    """Passages on their way to their codes: through worker processes, or encoded here and now."""
+
+    def __init__(self, encoder: BuildEncoder, workers: Workers, vectors: VectorWriter) -> None:
+        self._encoder, self._workers, self._vectors = encoder, workers, vectors
+        self._waiting: deque[tuple[Wanted, Future[Encoded]]] = deque()
+        self.seconds = 0.0  # what several processes do at once counts once
+
+    def add(self, passages: Sequence[str], report: Callable[[float], None]) -> None:
+        """Encode passages, or begin to; write the codes of those that are ready, in their order."""
+        wanted = self._vectors.want(passages)
+        if future := self._workers.encode(wanted.texts):
+            self._waiting.append((wanted, future))
+            self.write_all(but=self._workers.processes)
+            return
+        self.write_all(but=0)
+        start = time.perf_counter()
+        encode, dimension = self._encoder.encode_passages, self._encoder.dimension
+        self._vectors.write(wanted, encode_texts(wanted.texts, encode, dimension, report))
+        self.seconds += time.perf_counter() - start
+
+    def write_all(self, *, but: int) -> None:
+        """Wait for what workers encode, and write it, until no more than so many chunks are left."""
+        while len(self._waiting) > but:
+            wanted, future = self._waiting.popleft()
+            encoded = future.result()
+            self._vectors.write(wanted, encoded.codes)
+            self.seconds += encoded.seconds / self._workers.processes
 
 
 class Rows:

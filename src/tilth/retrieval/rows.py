@@ -6,11 +6,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tilth.protocols import Rows
+from tilth.protocols import Allowed, Rows
 from tilth.run import Hit
 
-_TIE_MARGIN = 16  # hits fetched beyond k, so that a tie at k is seen
-_TIE_LIMIT = 10_000  # beyond this many equal scores, the catalogue's order decides
+_MARGIN = 100  # rows fetched beyond those wanted: most ties at the cut end there
+_MOST_TIES = 10_000  # beyond as many equal scores, the order of the index decides
 
 
 Scores = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class ProductIds(Protocol):
         """Return the product id of each row."""
 
 
-def fetch_with_ties(fetch: Callable[[int], RowHits], k: int) -> RowHits:
+def through_ties(fetch: Callable[[int], RowHits], k: int) -> RowHits:
     """Fetch the best `k` rows and all that tie with the last of them.
 
     Which of several equally scored products stand in the top k is then decided by product id, not by
@@ -44,16 +44,53 @@ def fetch_with_ties(fetch: Callable[[int], RowHits], k: int) -> RowHits:
         k: how many rows are wanted, at least 1.
 
     Returns:
-        At least `k` rows if there are as many.
+        At least `k` rows if there are as many; of more than 10,000 that tie, not all.
     """
-    depth = k + _TIE_MARGIN
+    depth = k + _MARGIN
     while True:
         hits = fetch(depth)
-        found = len(hits.rows)
-        tied = found == depth and hits.scores[-1] == hits.scores[k - 1]
-        if not tied or depth >= k + _TIE_LIMIT:
-            return hits
+        if len(hits.rows) < depth or _is_through(hits, hits, k):
+            return _not_below(hits, k)
         depth *= 4
+
+
+def read_on(fetch: Callable[[int], RowHits], k: int, allowed: Allowed, most: int) -> RowHits | None:
+    """Read on in a ranking until `k` allowed rows, and those that tie with the last, are found or it ends.
+
+    Args:
+        fetch: returns the best n rows, fewer only if there are no more.
+        k: how many rows are wanted, at least 1.
+        allowed: for each row whether it may be returned, at least one.
+        most: how many rows may be fetched once it shows that the allowed ones do not lie evenly.
+
+    Returns:
+        As `through_ties`; None if more than `most` would have to be fetched.
+    """
+    depth = (k + _MARGIN) * len(allowed) // int(np.count_nonzero(allowed))
+    while True:
+        hits = fetch(depth)
+        kept = allowed[hits.rows]
+        found = RowHits(hits.rows[kept], hits.scores[kept])
+        if len(hits.rows) < depth or _is_through(hits, found, k):
+            return _not_below(found, k)
+        depth = max(4 * depth, 2 * depth * k // max(len(found.rows), 1))  # as they have lain so far
+        if depth > most:
+            return None
+
+
+def _is_through(hits: RowHits, found: RowHits, k: int) -> bool:
+    """Tell whether all that tie with the k-th found row are among the hits, or too many of them."""
+    if len(found.rows) < k:
+        return False
+    return bool(hits.scores[-1] < found.scores[k - 1]) or len(found.rows) > k + _MOST_TIES
+
+
+def _not_below(found: RowHits, k: int) -> RowHits:
+    """Return the best `k` rows and those that tie with the last."""
+    if len(found.rows) <= k:
+        return found
+    kept = found.scores >= found.scores[k - 1]
+    return RowHits(found.rows[kept], found.scores[kept])
 
 
 def best_per_row(rows: Rows, scores: Scores) -> RowHits:

@@ -23,7 +23,7 @@ from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever
 from tilth.retrieval.rows import RowHits, best_per_row
 from tilth.retrieval.spelling import Speller
 
-_MASKS_KEPT = 8  # of the filters that were asked last, a byte a product each
+_MASKS_KEPT = 8  # of the latest filters, a byte a product each
 
 
 class Segment(NamedTuple):
@@ -38,7 +38,6 @@ class LiveDense:
     """Dense search over a generation and the products after it; `alive` leaves out what is no more."""
 
     base: DenseIndex
-    rows: int  # of the generation
     added: ExactVectors | None = None
     alive: Allowed | None = None
 
@@ -54,9 +53,9 @@ class LiveDense:
             Rows and cosines (-1 to 1).
         """
         allowed = self.alive if allowed is None else allowed
+        base = self.base.search_rows(vector, k, allowed)
         if self.added is None:
-            return self.base.search_rows(vector, k, allowed)
-        base = self.base.search_rows(vector, k, None if allowed is None else allowed[: self.rows])
+            return base
         added = self.added.search_rows(vector, k, allowed)
         return best_per_row(
             np.concatenate([base.rows, added.rows]), np.concatenate([base.scores, added.scores])
@@ -134,11 +133,11 @@ class View:
         if len(self.segments) == 1:
             return texts(self.segments[0].columns, rows)
         found = np.empty(len(rows), object)
-        for places, columns, local in self.parts(rows):
+        for places, columns, local in self._parts(rows):
             found[places] = texts(columns, local)
         return found.tolist()
 
-    def parts(self, rows: Rows) -> Iterator[tuple[npt.NDArray[np.intp], Columns, Rows]]:
+    def _parts(self, rows: Rows) -> Iterator[tuple[npt.NDArray[np.intp], Columns, Rows]]:
         """Yield, for each segment that has some of the rows, their places, its columns and its own rows."""
         for first, columns in self.segments:
             places = np.flatnonzero((rows >= first) & (rows < first + len(columns)))
