@@ -15,7 +15,7 @@ from tilth.errors import InputError
 from tilth.retrieval import facets
 from tilth.retrieval.columns import Columns
 from tilth.retrieval.facets import facet_counts, json_schema, schema
-from tilth.retrieval.filters import allowed
+from tilth.retrieval.filters import allowed_in
 
 EVERYTHING = Product(id="all", title="t", attributes={name: values[0] for name, values in ATTRIBUTES.items()})
 SHOP = [
@@ -194,7 +194,8 @@ def test_a_schema_refuses_what_is_no_filter(
 def test_filters_that_a_schema_accepts_are_understood(catalogue: list[Product], wanted: dict) -> None:
     columns = Columns.of([EVERYTHING, *catalogue])
     if jsonschema.Draft202012Validator(json_schema(schema([columns], [None]))).is_valid(wanted):
-        assert allowed(columns, wanted) is not None
+        (mask,) = allowed_in([columns], wanted) or []
+        assert mask.shape == (len(catalogue) + 1,)
 
 
 def test_of_many_attributes_only_the_most_common_are_spelt_out() -> None:
