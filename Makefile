@@ -10,7 +10,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt --editable '.[build,dev,postgres]'
+	$(PIP) install --constraint constraints.txt --editable '.[build,dev,llm,postgres,report]'
 	touch $@
 
 .venv/installed-bench: .venv/installed

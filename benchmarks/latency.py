@@ -49,6 +49,7 @@ from tilth.evaluation.measures import DEFAULT, judged_only, measure
 from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.qrels import read_qrels
 from tilth.query import Query, read_queries
+from tilth.ranking import Ranking
 from tilth.retrieval.column_chunks import column_chunk
 from tilth.retrieval.columns import ColumnsWriter
 from tilth.retrieval.dense import build_dense
@@ -179,7 +180,7 @@ class TilthEven(Tilth):
     def build(self, corpus: Corpus, folder: Path) -> Path:
         """Build as `Tilth`."""
         index = super().build(corpus, folder)
-        self._pipeline = Pipeline(corpus.pipeline.live, Fusion())
+        self._pipeline = Pipeline(corpus.pipeline.live, Ranking(Fusion()))
         return index
 
 

@@ -1,13 +1,18 @@
 """From a query to explained hits: fusion, identifiers first, filters, reasons, times."""
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shop import SHOP
 from tilth.errors import InputError
-from tilth.pipeline import RETRIEVERS, Pipeline
+from tilth.pipeline import Pipeline
 from tilth.query import Query
+from tilth.ranking import Ranking
+from tilth.reranking.behaviour import Behaviour, Counts
+from tilth.reranking.feature_names import NAMES
+from tilth.retrieval.candidates import RETRIEVERS
 from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.lexical import FIELDS
 
@@ -25,7 +30,7 @@ def test_an_answer_holds_the_hits_of_the_run(pipeline: Pipeline, text: str) -> N
 @pytest.mark.parametrize("text", QUERIES)
 @pytest.mark.parametrize("fusion", [Fusion("rrf", (1.0, 0.5)), Fusion("minmax", (0.3, 0.7))])
 def test_the_fused_score_follows_from_the_places(pipeline: Pipeline, text: str, fusion: Fusion) -> None:
-    pipeline = Pipeline(pipeline.live, fusion)
+    pipeline = Pipeline(pipeline.live, Ranking(fusion))
     runs = pipeline.candidates([Query("q", text)])
     fused = dict(fuse_hits([runs[name]["q"] for name in RETRIEVERS], fusion))
     for hit in pipeline.answer(text, 8).hits:
@@ -95,6 +100,32 @@ def test_hits_satisfy_the_filters_in_both_retrievers(pipeline: Pipeline, filters
 def test_a_wrong_filter_is_named(pipeline: Pipeline) -> None:
     with pytest.raises(InputError, match="colour"):
         pipeline.search(["roses"], 5, {"colour": "red"})
+
+
+def test_pools_hold_the_fused_candidates_in_their_order(pipeline: Pipeline) -> None:
+    queries = [Query("a", "tomato manure"), Query("b", "  "), Query("c", "Secaturs, bypass")]
+    pools = list(pipeline.pools(queries))
+    assert [pool.query_id for pool in pools] == ["a", "c"]  # one without candidates has no pool
+    run = pipeline.search(queries, 100)
+    for pool in pools:
+        assert pool.product_ids == tuple(hit.product_id for hit in run[pool.query_id])
+        assert pool.fused.tolist() == [hit.score for hit in run[pool.query_id]]
+        assert pool.features.shape == (len(pool.product_ids), len(NAMES))
+        assert pool.features[:, NAMES.index("fused_rank")].tolist() == list(range(1, len(pool.fused) + 1))
+    (corrected,) = pipeline.pools([Query("c", "secateurs, bypass")])
+    np.testing.assert_array_equal(pools[1].features, corrected.features)  # the spelling is read as searched
+
+
+def test_a_pool_has_a_depth_and_knows_of_clicks(pipeline: Pipeline) -> None:
+    query = [Query("q", "tomato feed")]
+    (whole,), (top,) = pipeline.pools(query), pipeline.pools(query, 2)
+    assert top.product_ids == whole.product_ids[:2]
+    assert np.isnan(whole.features[:, NAMES.index("query_clicks")]).all()
+    clicked = Behaviour.of({("Tomato feed", whole.product_ids[1]): Counts(9.0, 4.0)})
+    (known,) = pipeline.pools(query, behaviour=clicked)
+    clicks = known.features[:, NAMES.index("query_clicks")].tolist()
+    assert clicks[1] == 4.0
+    assert [number for number, value in enumerate(clicks) if value == value] == [1]
 
 
 def test_texts_are_numbered_and_queries_keep_their_ids(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""From a query to explained hits: retrieve lexically and densely, fuse; itself a `Retriever`.
+"""From a query to explained hits: retrieve lexically and densely, fuse, rerank; itself a `Retriever`.
 
 The index follows its store: see `tilth.retrieval.live`.
 """
@@ -6,7 +6,7 @@ The index follows its store: see `tilth.retrieval.live`.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.catalog import Product
-from tilth.protocols import Allowed, Retriever, Rows
+from tilth.protocols import Allowed, Retriever
 from tilth.query import Query, as_queries
+from tilth.ranking import Ranking, is_overtaken, read_ranking
+from tilth.reranking.answerability import Decision
+from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
+from tilth.reranking.features import feature_matrix
+from tilth.reranking.training import Features
+from tilth.retrieval.candidates import NOTHING, RETRIEVERS, Candidates, retrieve
 from tilth.retrieval.filters import Filters
-from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fuse_places
-from tilth.retrieval.index import Index, open_store, read_fusion
+from tilth.retrieval.fusion import RankedPlaces
+from tilth.retrieval.index import Index, open_store
 from tilth.retrieval.lexical import matched_terms
 from tilth.retrieval.live import LiveIndex
-from tilth.retrieval.rows import NO_HITS, RowHits
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.tfidf import TfidfRetriever
 from tilth.retrieval.view import View
 from tilth.run import Hit, Run
 from tilth.store import Written
 
-_UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
-RETRIEVERS = ("lexical", "dense")  # in the order of the fusion's weights
 DEPTH = 200  # candidates of each retriever that are fused, at least
 
 
@@ -42,35 +45,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
-    """What the retrievers found for one query: a list each, over the products of all lists.
-
-    `whole`: each retriever was asked for more than it has, so that no depth would find others. `identified`
-    are the products whose identifier is the query itself; `skipped` says which retriever was not asked, and
-    why.
-    """
-
-    ids: Sequence[str]  # of all products found, ascending: their numbers are the places in the lists
-    rows: Rows  # of each
-    lists: Mapping[str, RankedPlaces]
-    identified: frozenset[int] = frozenset()
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    whole: bool = True
-
-    def hits(self, name: str) -> tuple[Hit, ...]:
-        """Return what one retriever found, by its name."""
-        places, scores = self.lists[name]
-        return tuple(Hit(self.ids[n], s) for n, s in zip(places.tolist(), scores.tolist(), strict=True))
-
-
-_NOTHING = Candidates((), np.empty(0, np.int64), dict.fromkeys(RETRIEVERS, NO_PLACES))
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """Why a product was found: its place in each retriever that found it, and the matched terms by field.
 
-    `identified`: the query is its id, mpn or gtin, which puts it before all others.
+    `identified`: the query is its id, mpn or gtin, which puts it before all others. `probability` is that of
+    being relevant, where a reranker in force is calibrated and has seen the product.
     """
 
     product: Product
@@ -79,6 +58,7 @@ class Evidence:
     places: Mapping[str, Place]
     matched: Mapping[str, Sequence[str]]
     identified: bool
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +86,8 @@ class Answer:
     """The hits of one query with their evidence, and the milliseconds of each stage.
 
     `read_as` differs from the query where words that no product has were read as near ones; `skipped` says
-    which retriever was not asked, and why.
+    which retriever was not asked, and why. `release` is the one in force, if any, and `decision` whether its
+    calibration finds that the shop has an answer at all.
     """
 
     query: str
@@ -116,16 +97,39 @@ class Answer:
     facets: Mapping[str, Facet]
     skipped: Mapping[str, str]
     milliseconds: Mapping[str, float]
+    release: str | None
+    decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The candidates of one query as a reranker sees them: M products and (M, F) features."""
+
+    query_id: str
+    text: str  # as it was searched
+    product_ids: tuple[str, ...]
+    features: Features
+    fused: npt.NDArray[np.float64]  # (M,) scores of the fusion, descending
 
 
 class Pipeline:
-    """A live index with its retrievers and their fusion; safe to share between threads."""
+    """A live index with its retrievers and how their hits are ordered; safe to share between threads."""
 
     name = "hybrid"
 
-    def __init__(self, live: LiveIndex, fusion: Fusion | None = None) -> None:
-        self.live = live
-        self.fusion = fusion or read_fusion(live.path)
+    def __init__(self, live: LiveIndex, ranking: Ranking | None = None) -> None:
+        """Take an index.
+
+        Args:
+            live: the index.
+            ranking: how candidates are ordered; None: by the release in force, or else by the fusion that
+                the index folder names.
+
+        Raises:
+            IndexFormatError: the release in force is damaged.
+        """
+        self.live, self._follows = live, ranking is None
+        self.ranking = ranking or read_ranking(live.path)
 
     def __len__(self) -> int:
         """Return the number of products."""
@@ -194,19 +198,53 @@ class Pipeline:
         search = self._searched(view, text, watch)
         hits = search.best(k, allowed, collapse)
         watch.lap("fuse")
-        evidence = self._explain(search.text, hits, search.found)
+        evidence = self._explain(search, hits)
         watch.lap("explain")
         retrieved = np.sort(search.found.rows)
         totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
         counts = {name: Facet(*view.facet(name, allowed, retrieved)) for name in facets}
         if facets:
             watch.lap("facets")
-        return Answer(text, search.text, evidence, totals, counts, search.found.skipped, watch.milliseconds)
+        return Answer(
+            text,
+            search.text,
+            evidence,
+            totals,
+            counts,
+            search.found.skipped,
+            watch.milliseconds,
+            search.ranking.release,
+            search.decision,
+        )
+
+    def pools(
+        self, queries: Sequence[Query], depth: int = DEPTH, behaviour: Behaviour = NO_BEHAVIOUR
+    ) -> Iterator[Pool]:
+        """Yield what a reranker is trained on, with the very features that it serves with.
+
+        Args:
+            queries: texts with ids.
+            depth: how many fused candidates.
+            behaviour: clicks.
+
+        Yields:
+            The pool of each query that has candidates, in the order of the queries.
+        """
+        view, fusion = self.live.view, self.ranking.fusion
+        for query in queries:
+            text = view.speller.correct(query.text)
+            found = retrieve(view, text, max(depth, DEPTH))
+            places, scores = found.fused(fusion)
+            top = RankedPlaces(places[:depth], scores[:depth])
+            if len(places):
+                ids = tuple(found.ids[place] for place in top.places.tolist())
+                features = feature_matrix(view, text, found, top, behaviour)
+                yield Pool(query.query_id, text, ids, features, top.scores.astype(np.float64))
 
     def candidates(self, queries: Sequence[Query]) -> dict[str, Run]:
         """Return what `search` fuses, a run for each retriever: the input for choosing a fusion."""
         view = self.live.view
-        found = {query.query_id: self._searched(view, query.text).retrieve(DEPTH) for query in queries}
+        found = {query.query_id: retrieve(view, view.speller.correct(query.text), DEPTH) for query in queries}
         return {
             name: Run(name, {query_id: candidates.hits(name) for query_id, candidates in found.items()})
             for name in RETRIEVERS
@@ -255,17 +293,21 @@ class Pipeline:
         return self.live.store.delete(product_ids)
 
     def refresh(self) -> None:
-        """Search what the store holds now, and the newest generation; searches in flight are not disturbed.
+        """Search what the store holds now, by the newest generation and the release in force.
+
+        Searches in flight are not disturbed.
 
         Raises:
-            IndexFormatError: a new generation is damaged; the one before is searched on.
+            IndexFormatError: a new generation or release is damaged; the one before is searched on.
             StoreError: the store cannot be read; what was read before is searched on.
         """
         self.live.refresh()
+        if self._follows and is_overtaken(self.ranking, self.live.path):
+            self.ranking = read_ranking(self.live.path)
 
     def following(self) -> AbstractContextManager[None]:
         """Refresh in the background while a block runs: every change is found within a second."""
-        return self.live.following()
+        return self.live.following(self.refresh)
 
     def close(self) -> None:
         """Close the store and drop what this process made of its changes."""
@@ -273,12 +315,13 @@ class Pipeline:
         self.live.store.close()
 
     def _searched(self, view: View, text: str, watch: Stopwatch | None = None) -> "_Search":
-        search = _Search(view, view.speller.correct(text), self.fusion, watch or Stopwatch())
+        search = _Search(view, view.speller.correct(text), self.ranking, watch or Stopwatch())
         search.watch.lap("read")
         return search
 
-    def _explain(self, text: str, hits: RankedPlaces, found: Candidates) -> tuple[Evidence, ...]:
+    def _explain(self, search: "_Search", hits: RankedPlaces) -> tuple[Evidence, ...]:
         """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
+        found = search.found
         ranks = {
             name: {place: (rank, score) for rank, (place, score) in enumerate(_pairs(ranked), start=1)}
             for name, ranked in found.lists.items()
@@ -288,8 +331,9 @@ class Pipeline:
         for place, score in _pairs(hits):
             if product := products.get(found.ids[place]):
                 where = {name: Place(*known[place]) for name, known in ranks.items() if place in known}
-                matched, known = matched_terms(text, product), place in found.identified
-                evidence.append(Evidence(product, len(evidence) + 1, score, where, matched, known))
+                matched, known = matched_terms(search.text, product), place in found.identified
+                chance = search.chances.get(place)
+                evidence.append(Evidence(product, len(evidence) + 1, score, where, matched, known, chance))
         return tuple(evidence)
 
 
@@ -300,9 +344,11 @@ def _pairs(ranked: RankedPlaces) -> Iterator[tuple[int, float]]:
 class _Search:
     """One query on its way through a view."""
 
-    def __init__(self, view: View, text: str, fusion: Fusion, watch: Stopwatch) -> None:
-        self.view, self.text, self.fusion, self.watch = view, text, fusion, watch
-        self.found = _NOTHING
+    def __init__(self, view: View, text: str, ranking: Ranking, watch: Stopwatch) -> None:
+        self.view, self.text, self.ranking, self.watch = view, text, ranking, watch
+        self.found = NOTHING
+        self.chances: Mapping[int, float] = {}  # that the product at a place is relevant
+        self.decision: Decision | None = None
 
     def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
         """Return the best `k` with their ids."""
@@ -311,26 +357,30 @@ class _Search:
 
     def best(self, k: int, allowed: Allowed | None, collapse: bool) -> RankedPlaces:
         """Return the best `k`; where variants collapse, look deeper until there are as many groups."""
-        depth = max(k, DEPTH)
+        reranker = self.ranking.reranker
+        depth = max(k, DEPTH, reranker.depth if reranker else 0)
         while True:
-            self.found = self.retrieve(depth, allowed) if k > 0 else _NOTHING
-            best = self._fuse()
+            self.found = self._retrieved(depth, allowed) if k > 0 else NOTHING
+            best = self._ordered()
             if collapse:
                 best = self._collapsed(best)
             if not collapse or len(best.places) >= k or self.found.whole:
                 return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
             depth *= 4
 
-    def _fuse(self) -> RankedPlaces:
-        """Fuse the lists; products whose identifier was typed come first, in a tier of their own."""
-        found = self.found
-        best, scores = fuse_places(list(found.lists.values()), len(found.ids), self.fusion)
-        known = np.isin(best, list(found.identified))
-        if known.any():
-            scores = np.where(known, scores + 1 + scores[0] - scores[-1], scores)
-            order = np.lexsort((best, -scores))
-            best, scores = best[order], scores[order]
-        return RankedPlaces(best, scores)
+    def _ordered(self) -> RankedPlaces:
+        fused = self.found.fused(self.ranking.fusion)
+        self.watch.lap("fuse")
+        if self.ranking.reranker is None:
+            return fused
+        ranked, chances, self.decision = self.ranking.reranker.rerank(self.view, self.text, self.found, fused)
+        if chances is not None:
+            self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
+        self.watch.lap("rerank")
+        return ranked
+
+    def _retrieved(self, depth: int, allowed: Allowed | None) -> Candidates:
+        return retrieve(self.view, self.text, depth, allowed, self.watch)
 
     def _collapsed(self, best: RankedPlaces) -> RankedPlaces:
         """Keep the first of each group of variants, and all products that belong to none."""
@@ -339,46 +389,6 @@ class _Search:
         first[np.unique(groups.astype(str), return_index=True)[1]] = True
         kept = first | (groups == "")
         return RankedPlaces(best.places[kept], best.scores[kept])
-
-    def retrieve(self, depth: int, allowed: Allowed | None = None) -> Candidates:
-        """Return each retriever's candidates, booking its time."""
-        view, text = self.view, self.text
-        if not text.strip():
-            return _NOTHING
-        lexical = view.lexical.search_rows(text, depth, allowed)
-        self.watch.lap("lexical")
-        skipped = {} if view.index.encodes(text) else {"dense": _UNKNOWN_WORDS}
-        dense = NO_HITS if skipped else self._dense(depth, allowed)
-        rows = np.union1d(lexical.rows, dense.rows)
-        ids = view.ids(rows)
-        by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.intp)
-        places = np.empty(len(rows), np.intp)
-        places[by_id] = np.arange(len(rows))  # of each row, in the order of ids
-        known = np.searchsorted(rows, np.intersect1d(view.lexical.identified_rows(text), rows))
-        return Candidates(
-            [ids[number] for number in by_id.tolist()],
-            rows[by_id],
-            {
-                name: _ranked(places[np.searchsorted(rows, hits.rows)], hits, depth)
-                for name, hits in (("lexical", lexical), ("dense", dense))
-            },
-            frozenset(places[known].tolist()),
-            skipped,
-            len(lexical.rows) < depth and len(dense.rows) < depth,
-        )
-
-    def _dense(self, depth: int, allowed: Allowed | None) -> RowHits:
-        vector = self.view.index.encoder.encode_queries([self.text])[0]
-        self.watch.lap("encode")
-        hits = self.view.dense.search_rows(vector, depth, allowed)
-        self.watch.lap("dense")
-        return hits
-
-
-def _ranked(places: npt.NDArray[np.intp], hits: RowHits, depth: int) -> RankedPlaces:
-    """Order hits by (-score, place) and cut them."""
-    order = np.lexsort((places, -hits.scores))[:depth]
-    return RankedPlaces(places[order], hits.scores[order])
 
 
 def open_index(path: str | os.PathLike[str], *, store: str | None = None, threads: int = 1) -> Pipeline:

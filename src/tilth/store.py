@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import orjson
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Engine, Select, bindparam, func, select
 
 from tilth.catalog import Product, product_from_json, product_to_json
 from tilth.errors import InputError
@@ -81,6 +81,11 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The database, for reading tables beside the products."""
+        return self._engine
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -177,11 +182,21 @@ class Store:
             return writing.finish()
 
     @contextmanager
-    def _writing(self) -> Iterator["_Writing"]:
+    def transaction(self) -> Iterator[Connection]:
+        """Hold a transaction that writes to tables beside the products; it is undone if the block raises.
+
+        Yields:
+            The connection; what it wrote is durable when the block has ended.
+        """
         with self._writer, self._engine.connect() as connection:
             begin_writing(connection)
-            yield _Writing(connection)
+            yield connection
             connection.commit()
+
+    @contextmanager
+    def _writing(self) -> Iterator["_Writing"]:
+        with self.transaction() as connection:
+            yield _Writing(connection)
 
 
 class Snapshot:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Double,
     Engine,
     ExceptionContext,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     bindparam,
     create_engine,
     event,
@@ -35,22 +37,50 @@ from sqlalchemy.pool import NullPool
 from tilth.errors import MissingExtraError, StoreError
 
 _SCHEMA = MetaData()
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+_ID = Text().with_variant(Text(collation="C"), "postgresql")
 # In the order of the last changes, so that SQLite keeps the table itself in that order: a new change is
 # appended, and reading what changed is reading the end. The prefix is for databases shared with others.
 PRODUCTS = Table(
     "tilth_products",
     _SCHEMA,
-    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("product_id", Text().with_variant(Text(collation="C"), "postgresql"), nullable=False, unique=True),
+    Column("sequence", _NUMBER, primary_key=True, autoincrement=False),
+    Column("product_id", _ID, nullable=False, unique=True),
     Column("hash", BigInteger),  # 64 bits of BLAKE2b of the record
     Column("record", LargeBinary),  # JSON; hash and record are NULL once the product is deleted
+)
+# Rows are only ever added, numbered in the order in which they become visible.
+JUDGMENTS = Table(
+    "tilth_judgments",
+    _SCHEMA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("query_id", _ID, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("product_id", _ID, nullable=False),
+    Column("grade", Integer, nullable=False),
+    Column("highest", Integer, nullable=False),
+    Column("judge", _ID, nullable=False),
+    Column("kind", _ID, nullable=False),
+    Column("time", BigInteger, nullable=False),  # microseconds since 1970, UTC
+    Column("reason", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("confidence", Double),
+    # Its index also finds the judgments of a query.
+    UniqueConstraint("query_id", "product_id", "judge", "kind", "time", "grade", name="tilth_judgments_once"),
 )
 META = Table(
     "tilth_meta", _SCHEMA, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
 )
+_COUNTERS = {"sequence": 0, "live": 0, "judgments": 0}  # `judgments`: the last number given
+
+
+def _add_judgments(connection: Connection) -> None:
+    JUDGMENTS.create(connection)
+    connection.execute(insert(META), {"key": "judgments", "value": "0"})
+
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: tuple[Migration, ...] = ()  # the n-th leads from version n to n + 1
+MIGRATIONS: tuple[Migration, ...] = (_add_judgments,)  # the n-th leads from version n to n + 1
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 _WAIT = 60  # seconds that a writer waits for another one
@@ -287,5 +317,5 @@ def _create(connection: Connection, place: str, create: bool, version: int) -> N
     if connection.dialect.name == "sqlite" and inspect(connection).get_table_names():
         raise StoreError(f"{place}: is a database of another program. Name another file")
     _SCHEMA.create_all(connection)
-    values = {"schema_version": version, "store_id": uuid4(), "sequence": 0, "live": 0}
+    values = {"schema_version": version, "store_id": uuid4(), **_COUNTERS}
     connection.execute(insert(META), [{"key": key, "value": str(value)} for key, value in values.items()])

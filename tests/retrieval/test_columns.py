@@ -94,6 +94,23 @@ def test_chunks_in_a_folder_are_the_same_as_all_in_memory(
     assert _contents(Columns(folder)) == _contents(Columns.of(catalogue))
 
 
+def test_text_fields_of_rows_in_any_order(columns: Columns) -> None:
+    asked = np.array([2, 0, 1, 2])
+    assert columns.values("brand", asked) == ["Terra", "Terra", "Humus", "Terra"]
+    assert columns.values("availability", asked) == ["in_stock", "", "", "in_stock"]
+    assert columns.values("item_group_id", asked) == ["", "g", "", ""]
+    assert columns.values("brand", np.empty(0, np.int64)) == []
+
+
+@given(catalogue=products(), asked=st.lists(st.integers(0, 11), max_size=20))
+def test_text_fields_are_those_of_the_products(catalogue: list[Product], asked: list[int]) -> None:
+    columns = Columns.of(catalogue)
+    asked = [row for row in asked if row < len(catalogue)]
+    for name in ("brand", "product_type", "availability", "item_group_id"):
+        expected = [getattr(catalogue[row], name) for row in asked]
+        assert columns.values(name, np.array(asked, np.int64)) == expected
+
+
 @given(catalogue=products(), asked=st.lists(st.text("abcdefgh0123456789", max_size=3)))
 def test_rows_are_found_by_product_id(catalogue: list[Product], asked: list[str]) -> None:
     columns = Columns.of(catalogue)

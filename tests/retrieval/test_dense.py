@@ -12,8 +12,17 @@ from tilth.errors import SettingError
 from tilth.protocols import Rows, Vectors
 from tilth.retrieval import dense
 from tilth.retrieval.clustering import assign, single_threads, train_regions
-from tilth.retrieval.dense import DenseIndex, DenseSettings, ExactVectors, build_dense, choose, exact_top
+from tilth.retrieval.dense import (
+    DenseIndex,
+    DenseSettings,
+    ExactVectors,
+    RowPassages,
+    build_dense,
+    choose,
+    exact_top,
+)
 from tilth.retrieval.quantisation import Codes, code_step, to_codes, to_query
+from tilth.retrieval.view import LiveDense
 
 Mask = npt.NDArray[np.bool_]
 
@@ -178,6 +187,37 @@ def test_the_wanted_recall_is_reached(tmp_path: Path, monkeypatch: pytest.Monkey
         for query, passages in zip(sample, exact.passages, strict=True)
     ]
     assert np.mean(found) / 100 == pytest.approx(settings.recall, abs=0.01)
+
+
+def passages_by_row(found: RowPassages, asked: list[int]) -> list[list[list[float]]]:
+    """The codes of the passages of each row that was asked for."""
+    assert found.places.tolist() == sorted(found.places.tolist())
+    return [found.codes[found.places == place].tolist() for place in range(len(asked))]
+
+
+def test_the_passages_of_rows_are_given_in_any_order(built: Built) -> None:
+    memory = ExactVectors(built.codes.astype(np.float32), built.rows)
+    without = next(row for row in range(built.products) if row not in built.rows)
+    for asked in ([], [without], [100, 0, without, 0, 249], list(range(built.products))[::-1]):
+        expected = [built.codes[built.rows == row].tolist() for row in asked]  # the head first
+        rows = np.array(asked, np.int64)
+        for source in (built.index, memory, LiveDense(built.index)):
+            assert passages_by_row(source.passages_of(rows), asked) == expected
+
+
+def test_rows_after_the_generation_have_their_passages_in_memory(built: Built) -> None:
+    rng = np.random.default_rng(9)
+    later = np.array([250, 250, 251, 253])
+    codes = to_codes(unit(rng, 4)).astype(np.float32)
+    live = LiveDense(built.index, ExactVectors(codes, later))
+    asked = [253, 3, 250, 252, 3, 251]
+    expected = [
+        codes[later == row].tolist() if row >= 250 else built.codes[built.rows == row].tolist()
+        for row in asked
+    ]
+    assert passages_by_row(live.passages_of(np.array(asked)), asked) == expected
+    alone = built.index.passages_of(np.array([250, 999]))
+    assert (alone.codes.shape, len(alone.places)) == ((0, 64), 0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))

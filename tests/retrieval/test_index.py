@@ -53,7 +53,7 @@ def test_the_fusion_is_the_default_until_one_is_written(shop_index: Path, tmp_pa
     assert read_fusion(tmp_path) == DEFAULT_FUSION
     write_fusion(tmp_path, Fusion("zscore", (0.7, 0.3)))
     assert read_fusion(tmp_path) == Fusion("zscore", (0.7, 0.3))
-    assert open_index(shop_index).fusion == DEFAULT_FUSION
+    assert open_index(shop_index).ranking.fusion == DEFAULT_FUSION
 
 
 @pytest.mark.parametrize(

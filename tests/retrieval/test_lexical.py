@@ -272,6 +272,26 @@ def test_changing_a_clone_changes_nothing_of_the_original(tmp_path: Path) -> Non
     assert len(scores(index.refreshed(), "spade")) == 300
 
 
+def test_rarity_is_the_inverse_document_frequency_of_any_field(index: LexicalIndex) -> None:
+    terms = ["manur", "20kg", "роз", "wh1000xm4", "nobodi"]  # the first: two titles and a type
+    frequencies = [2, 2, 1, 1, 0]
+    expected = [log(1 + (5 - frequency + 0.5) / (frequency + 0.5)) for frequency in frequencies]
+    np.testing.assert_allclose(index.rarity(terms), expected)
+    assert index.rarity([]).shape == (0,)
+
+
+def test_rarity_counts_what_was_deleted_until_it_is_merged_away(tmp_path: Path) -> None:
+    base = build(tmp_path, SHOP)
+    updater = LexicalUpdater(tmp_path / "lexical")
+    updater.delete(0)
+    updater.add(lexical_document(5, Product(id="a6", title="Cow bell")))
+    updater.commit()
+    after = base.refreshed()
+    updater.close()
+    assert base.rarity(["cow"])[0] == pytest.approx(log(1 + 3.5 / 2.5))
+    assert after.rarity(["cow"])[0] == pytest.approx(log(1 + 3.5 / 3.5))  # 3 of 6, one of them no more
+
+
 def test_matched_terms_name_their_fields() -> None:
     assert matched_terms("cow 20 kg tractor", SHOP[0]) == {
         "cow": ["title", "text"],

@@ -24,7 +24,11 @@ from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
 from tilth.retrieval.build_settings import Resources
 from tilth.retrieval.builder import compact_index
+from tilth.retrieval.column_chunks import NUMBER_FIELDS
+from tilth.retrieval.columns import Columns
 from tilth.retrieval.index import open_store
+from tilth.retrieval.quantisation import to_codes
+from tilth.retrieval.term_rows import TermRows, Terms
 from tilth.run import Hit
 from tilth.store import Store
 
@@ -129,6 +133,25 @@ class LiveShop(RuleBasedStateMachine):
             expected = {p.id for p in self.model.values() if satisfies(p, filters)}
             assert set(self.found(filters)) == expected
 
+    @invariant()
+    def keeps_what_a_reranker_reads(self) -> None:
+        """Terms, values and passages of rows are those of the products as they are now."""
+        view = self.pipeline.live.view
+        alive = np.arange(view.rows) if view.alive is None else np.flatnonzero(view.alive)
+        rows = np.concatenate([alive[::-1], alive[:3]])
+        kept = [self.model[name] for name in view.ids(rows)]
+        anew, columns, places = TermRows.of(kept), Columns.of(kept), np.arange(len(kept))
+        assert terms_of(view.terms(rows), len(rows)) == terms_of(anew.of_rows(places), len(rows))
+        for name in ("brand", "product_type", "availability", "item_group_id"):
+            assert list(view.values(name, rows)) == [getattr(product, name) for product in kept]
+        for name in NUMBER_FIELDS:
+            np.testing.assert_array_equal(view.numbers(name, rows), columns.numbers[name])
+        cuts = view.index.cutter.cut(kept)
+        codes = to_codes(view.index.encoder.encode_passages([p for cut in cuts for p in cut.passages]))
+        found = view.dense.passages_of(rows)
+        np.testing.assert_array_equal(found.codes, codes)
+        np.testing.assert_array_equal(found.places, np.repeat(places, [len(cut.passages) for cut in cuts]))
+
     def found(self, filters: dict) -> list[str]:
         """Every product that filters allow, and that dense search finds under them."""
         view = self.pipeline.live.view
@@ -142,6 +165,14 @@ class LiveShop(RuleBasedStateMachine):
         if hasattr(self, "pipeline"):
             self.pipeline.close()
             shutil.rmtree(self.folder)
+
+
+def terms_of(terms: Terms, rows: int) -> list[list[tuple[int, int]]]:
+    """The terms of each row with their fields, in the order of the row."""
+    of_rows: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
+    for term, place, field in zip(*(part.tolist() for part in terms), strict=True):
+        of_rows[place].append((term, field))
+    return of_rows
 
 
 def scores(hits: tuple[Hit, ...]) -> dict[str, float]:
@@ -185,7 +216,7 @@ def test_an_unchanged_record_costs_nothing(shop: Path) -> None:
 
 def test_another_process_s_changes_are_seen_while_following(shop: Path) -> None:
     pipeline = open_index(shop)
-    with pipeline.live.following(0.02), open_store(shop) as other:
+    with pipeline.live.following(seconds=0.02), open_store(shop) as other:
         other.upsert([Product(id="n1", title="Wheelbarrow, galvanised")])
         other.delete(["m1"])
         wait_for(lambda: "n1" in ids(pipeline, "wheelbarrow") and "m1" not in ids(pipeline, "cow manure"))
@@ -216,7 +247,7 @@ def test_searching_goes_on_during_updates_and_compactions(shop: Path) -> None:
                 return
 
     threads = [threading.Thread(target=search) for _ in range(2)]
-    with pipeline.live.following(0.01):
+    with pipeline.live.following(seconds=0.01):
         for thread in threads:
             thread.start()
         for number in range(6):
@@ -253,7 +284,7 @@ def test_a_damaged_next_generation_is_named_and_the_last_one_goes_on(
     with pytest.raises(IndexFormatError, match=r"dense\.faiss: the index is damaged"):
         pipeline.refresh()
     assert ids(pipeline, "wheelbarrow") == {"n1"}
-    with pipeline.live.following(0.01):
+    with pipeline.live.following(seconds=0.01):
         wait_for(lambda: "still serving" in caplog.text)
     pipeline.live.store.upsert([Product(id="n2", title="Dibber")])
     compact_index(shop, pipeline.live.store, Resources(), quiet)  # the remedy

@@ -6,10 +6,15 @@ from typing import Annotated
 import typer
 
 import tilth
+from tilth.cli import judging, releasing
+from tilth.cli.bootstrapping import bootstrap
+from tilth.cli.clicking import clicks
 from tilth.cli.indexing import encode, index, sample
+from tilth.cli.llm_judging import llm
 from tilth.cli.measuring import compare, evaluate, split, tune
 from tilth.cli.searching import fields, search
 from tilth.cli.terminal import reporting_errors
+from tilth.cli.training import experiment, train
 from tilth.cli.updating import compact, delete, upsert
 
 app = typer.Typer(
@@ -22,8 +27,14 @@ app = typer.Typer(
 _INDEXING = (sample, index, encode, upsert, delete, compact)
 _SEARCHING = (search, fields)
 _MEASURING = (evaluate, tune, split, compare)
-for command in (*_INDEXING, *_SEARCHING, *_MEASURING):
+_LEARNING = (train, experiment)
+for command in (*_INDEXING, *_SEARCHING, *_MEASURING, *_LEARNING):
     app.command()(command)
+judging.app.command()(bootstrap)
+judging.app.command()(llm)
+judging.app.command()(clicks)
+app.add_typer(judging.app, name="judge")
+app.add_typer(releasing.app, name="release")
 
 
 def _version(wanted: bool) -> None:

@@ -21,11 +21,12 @@ from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.protocols import Retriever
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
+from tilth.ranking import Ranking
 from tilth.retrieval.fusion import Fusion, fuse, grid
 from tilth.retrieval.index import write_fusion
 from tilth.run import Run, read_run, write_run
 
-SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")
+SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")  # and the release in force, by its name
 
 Index = Annotated[Path, typer.Argument(help="The index folder.")]
 Queries = Annotated[Path, typer.Option(help="TSV: query_id, query and optionally kind.")]
@@ -40,7 +41,9 @@ def evaluate(
     index: Index,
     queries: Queries,
     qrels: QrelsFile,
-    systems: Annotated[str, typer.Option(help="Which, separated by commas.")] = ",".join(SYSTEMS),
+    systems: Annotated[
+        str | None, typer.Option(help="Which, separated by commas; all, the release in force included.")
+    ] = None,
     measures: Measures = None,
     relevant: Relevant = 1,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 100,
@@ -52,11 +55,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure every retriever of an index against qrels."""
-    wanted = [name.strip() for name in systems.split(",")]
-    if unknown := [name for name in wanted if name not in SYSTEMS]:
-        raise SettingError(f"no system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
     texts, grades = read_queries(queries), read_qrels(qrels)
     pipeline = open_index(index, store=store)
+    known = [*SYSTEMS, *filter(None, [pipeline.ranking.release])]
+    wanted = known if systems is None else [name.strip() for name in systems.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise SettingError(f"no system {unknown[0]!r}; there are {', '.join(known)}")
     with progress_bars() as bars:
         runs = {}
         for done, name in enumerate(wanted):
@@ -77,12 +81,14 @@ def evaluate(
     if as_json:
         print_json(report)
     else:
-        _print_evaluation(report)
+        print_evaluation(report)
 
 
 def _retriever(pipeline: Pipeline, name: str) -> Retriever:
-    if name == "hybrid":
+    if name == pipeline.ranking.release:
         return pipeline
+    if name == "hybrid":
+        return Pipeline(pipeline.live, Ranking(pipeline.ranking.fusion))
     return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
@@ -93,7 +99,8 @@ def _measures(names: str | None, relevant: int) -> tuple[Any, ...]:
     return (*chosen, *judged_only(chosen[:1]))
 
 
-def _print_evaluation(report: Mapping[str, Any]) -> None:
+def print_evaluation(report: Mapping[str, Any]) -> None:
+    """Print an `evaluation_report` as tables."""
     OUT.print(
         f"{report['queries']} queries measured; {report['queries_without_relevant']} of them without a "
         f"relevant product; {report['queries_unjudged']} have no judgment",
@@ -157,7 +164,7 @@ def tune(
     tested = queries_of(parts, ["test"])
     pipeline = open_index(index, store=store)
     lists = pipeline.candidates(_only(texts, chosen_on))
-    by_name = {str(fusion): fusion for fusion in (pipeline.fusion, *grid(len(lists)))}
+    by_name = {str(fusion): fusion for fusion in (pipeline.ranking.fusion, *grid(len(lists)))}
     (by,) = parse_measures([measure])
     name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)
     test = _test_report(pipeline, by_name[name], _only(texts, tested), grades, seed)
@@ -170,7 +177,7 @@ def tune(
         return
     OUT.print(f"chosen on {len(chosen_on)} training and validation queries: {name}")
     OUT.print("applied" if apply else "not applied; --apply searches with it from now on")
-    _print_evaluation({**test, "slices": {}})
+    print_evaluation({**test, "slices": {}})
 
 
 def _only(queries: list[Query], query_ids: Collection[str]) -> list[Query]:
@@ -189,8 +196,8 @@ def _test_report(
     """Measure the retrievers, the fusion in force and the chosen one on the test queries."""
     systems: dict[str, Retriever] = {
         **pipeline.retrievers(),
-        "hybrid": pipeline,
-        "tuned": Pipeline(pipeline.live, tuned),
+        "hybrid": Pipeline(pipeline.live, Ranking(pipeline.ranking.fusion)),
+        "tuned": Pipeline(pipeline.live, Ranking(tuned)),
     }
     runs = {name: system.search(queries, DEPTH) for name, system in systems.items()}
     return evaluation_report(evaluate_runs(runs, qrels, queries=queries, baseline="hybrid", seed=seed))

@@ -221,10 +221,16 @@ class Columns:
 
     def groups(self, rows: Rows) -> list[str]:
         """Return the `item_group_id` of each row, empty where there is none."""
-        field = self.texts["item_group_id"]
-        codes = pa.array(field.codes[rows])
-        names = field.texts.take(pc.if_else(pc.less(codes, 0), None, codes))
-        return [name or "" for name in names.to_pylist()]
+        return self.values("item_group_id", rows)
+
+    def values(self, name: str, rows: Rows) -> list[str]:
+        """Return a text field of each row, by its name in `TEXT_FIELDS`, empty where there is none."""
+        field = self.texts[name]
+        codes, places = np.unique(field.codes[rows], return_inverse=True)
+        names = [""] * int(np.count_nonzero(codes < 0)) + field.texts.take(
+            pa.array(codes[codes >= 0])
+        ).to_pylist()
+        return [names[place] for place in places.tolist()]
 
     def update(self, row: int, product: Product) -> None:
         """Take prices, ratings, counts, availability and currency of a row from a product.

@@ -186,6 +186,13 @@ def _products(codes: Vectors, query: CodedQuery) -> Scores:
     return products
 
 
+class RowPassages(NamedTuple):
+    """The passages of some rows, one row's after the other, each row's head first."""
+
+    codes: Vectors  # (P, D) as float32; not of length 1, but all of about the same length
+    places: npt.NDArray[np.intp]  # (P,), ascending: the place of the passage's row among those asked for
+
+
 class RowSearch(Protocol):
     """What finds rows by a vector."""
 
@@ -250,6 +257,14 @@ class DenseIndex:
     def codes(self, passages: Passages) -> Codes:
         """Return the (M, D) codes of passages, exactly as the index was built from them."""
         return self._stored[passages]
+
+    def passages_of(self, rows: Rows) -> "RowPassages":
+        """Return the passages of rows, each row's head first; rows of later products have none here."""
+        counts = np.where(rows < len(self._counts), self._counts[np.minimum(rows, len(self._counts) - 1)], 0)
+        ends = np.cumsum(counts)
+        first = self._ends[np.minimum(rows, len(self._ends) - 1)] - counts
+        passages = np.repeat(first - (ends - counts), counts) + np.arange(counts.sum())
+        return RowPassages(self.codes(passages).astype(np.float32), np.repeat(np.arange(len(rows)), counts))
 
     def search_rows(self, vector: Vectors, k: int, allowed: Allowed | None = None) -> RowHits:
         """Return the rows of the nearest passages, `k` and those that tie with the last, best first.
@@ -350,7 +365,7 @@ class ExactVectors:
     """A few thousand passages in memory, all compared; scores are those that a `DenseIndex` would give."""
 
     codes: Vectors  # (M, D), as float32
-    rows: Rows  # (M,), the row of each passage's product
+    rows: Rows  # (M,), the row of each passage's product, ascending
 
     @classmethod
     def of(cls, vectors: Vectors, rows: Rows) -> Self:
@@ -361,6 +376,13 @@ class ExactVectors:
         """Return these passages and others."""
         codes, rows = np.concatenate([self.codes, other.codes]), np.concatenate([self.rows, other.rows])
         return replace(self, codes=codes, rows=rows)
+
+    def passages_of(self, rows: Rows) -> RowPassages:
+        """Return the passages of rows, each row's head first; other rows have none here."""
+        first, end = (np.searchsorted(self.rows, rows, side) for side in ("left", "right"))
+        counts = end - first
+        passages = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return RowPassages(self.codes[passages], np.repeat(np.arange(len(rows)), counts))
 
     def search_rows(self, vector: Vectors, k: int, allowed: Allowed | None = None) -> RowHits:
         """Return the best `k` rows and those that tie with the last, best first.

@@ -28,14 +28,14 @@ from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, In
 from tilth.files import replacing, sync_folder
 
 FORMAT = "tilth-index"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 _CURRENT = "current"
 _GENERATIONS = "generations"
 _ASIDE = ".building-"
 _NUMBER = re.compile(r"\d+$")
 _OURS = frozenset(
-    {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors"}
+    {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors", "released", "releases"}
     | {"store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "store.sqlite-journal"}
 )
 _LOCK_SECONDS = 1.0  # that a builder waits for a sweep

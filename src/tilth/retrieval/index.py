@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from tokenizers import Tokenizer
 
@@ -19,6 +20,7 @@ from tilth.retrieval.generations import Generation, claim, open_generation
 from tilth.retrieval.lexical import LexicalIndex, LexicalSettings
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.spelling import Speller
+from tilth.retrieval.term_rows import TermRows
 from tilth.retrieval.vectors import Hashes
 from tilth.store import Store
 
@@ -37,6 +39,8 @@ class Index:
 
     generation: Generation
     columns: Columns
+    terms: TermRows
+    mean_lengths: npt.NDArray[np.float64]  # (5,) of the fields of the terms
     lexical: LexicalIndex
     dense: DenseIndex
     encoder: Encoder
@@ -63,10 +67,13 @@ class Index:
         folder, manifest = generation.folder, generation.manifest
         lexical = LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"]))
         vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split()
+        terms = TermRows.open(folder / "terms")
         tokenizer = Tokenizer.from_file(str(folder / "encoder" / "tokenizer.json"))
         return cls(
             generation,
             Columns(folder / "columns"),
+            terms,
+            terms.mean_lengths(),
             lexical,
             DenseIndex.open(folder, DenseSettings(**manifest["dense"])),
             open_encoder(folder / "encoder", threads=threads),

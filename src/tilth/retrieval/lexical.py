@@ -10,7 +10,7 @@ points of nDCG@10 on real queries; their disjunction maximum is no better than t
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import tantivy
 
@@ -27,7 +28,7 @@ from tilth.errors import SettingError
 from tilth.protocols import Allowed, Rows
 from tilth.query import Query
 from tilth.retrieval.analyzer import analyze, compact, index_terms
-from tilth.retrieval.pruning import Term, best_hits
+from tilth.retrieval.pruning import Term, best_hits, inverse_frequency
 from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, named, read_on, through_ties
 from tilth.run import Hit, Run
 
@@ -86,7 +87,7 @@ def lexical_document(row: int, product: Product, settings: LexicalSettings = _DE
     identifiers = _identifiers(product)
     exact = [joined for joined in map(compact, identifiers) if joined]
     parts = [title] * settings.title + [" ".join(prose)] * settings.prose
-    parts += dict.fromkeys(_attribute_terms(product).split())  # a list of sizes is not about each of them
+    parts += dict.fromkeys(attribute_terms(product).split())  # a list of sizes is not about each of them
     parts += dict.fromkeys(chain(" ".join(map(index_terms, identifiers)).split(), exact))
     document = {_ROW: row, _KEY: _key(row), _EXACT: [_EVERY, *exact], _TEXT: " ".join(parts)}
     return orjson.dumps(document).decode()
@@ -103,12 +104,13 @@ def field_terms(product: Product) -> dict[str, set[str]]:
         "title": set(title),
         "brand": set(brand),
         "type": set(kind),
-        "attributes": set(_attribute_terms(product).split()),
+        "attributes": set(attribute_terms(product).split()),
         "text": {*title, *brand, *kind, *description},
     }
 
 
-def _attribute_terms(product: Product) -> str:
+def attribute_terms(product: Product) -> str:
+    """Return the terms of all attributes; one that says 'no' is left out, with its name."""
     return " ".join(
         _pair_terms(name if value is True else f"{name} {value}")
         for name, value in product.attributes.items()
@@ -240,6 +242,10 @@ class LexicalIndex:
     def knows(self, word: str) -> bool:
         """Tell whether some product has every term of a word."""
         return all(self._searcher.doc_freq(_TEXT, term) for term in analyze(word))
+
+    def rarity(self, terms: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the inverse document frequency of terms of the index, (T,): the rarer, the higher."""
+        return np.array([inverse_frequency(self._searcher.doc_freq(_TEXT, t), self._ever) for t in terms])
 
     def identified_rows(self, text: str) -> Rows:
         """Return the rows of the products whose id, mpn or gtin is the whole query, however it is spelt."""

@@ -9,7 +9,7 @@ which catches up with the store from the sequence number of the generation.
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,6 @@ import orjson
 from tilth.catalog import Product, product_from_json
 from tilth.errors import TilthError
 from tilth.protocols import Rows
-from tilth.retrieval.columns import Columns
 from tilth.retrieval.dense import ExactVectors
 from tilth.retrieval.generations import current_number, explaining_faults, sweep
 from tilth.retrieval.index import Index, check_store
@@ -100,25 +99,28 @@ class LiveIndex:
             _log.warning("%s: %d changes wait for: tilth compact %s", self.path, len(changes), self.path)
 
     @contextmanager
-    def following(self, seconds: float = FOLLOW_SECONDS) -> Iterator[None]:
+    def following(
+        self, refresh: Callable[[], object] | None = None, seconds: float = FOLLOW_SECONDS
+    ) -> Iterator[None]:
         """Refresh in a thread of its own while the block runs.
 
         A refresh that fails is logged, and what was opened goes on serving.
 
         Args:
+            refresh: what to do at each look; None: `LiveIndex.refresh`.
             seconds: between two looks at the store.
 
         Yields:
             Nothing.
         """
-        stop = threading.Event()
+        stop, look = threading.Event(), refresh or self.refresh
 
         def follow() -> None:
             pause = seconds
             while not stop.wait(pause):
                 pause = seconds
                 try:
-                    self.refresh()
+                    look()
                 except TilthError as error:
                     pause = max(seconds, _RETRY_SECONDS)
                     _log.error("%s: still serving what was opened before: %s", self.path, error)
@@ -144,7 +146,7 @@ class _Changes:
         self._products: list[Product] = []  # of the rows after the generation
         self._steady = np.empty(0, np.uint64)  # of those rows
         self._rows: dict[str, int] = {}  # of products that came after it, the last of each id
-        self._segments = [Segment(0, index.columns)]
+        self._segments = [Segment(0, index.columns, index.terms)]
         self._alive = np.ones(len(index.columns), bool)
         self._dead = 0
         self._vectors: ExactVectors | None = None
@@ -229,7 +231,7 @@ class _Changes:
         self._products += products
         self._steady = np.concatenate([self._steady, steady_hashes(products)])
         self._alive = np.concatenate([self._alive, np.ones(len(products), bool)])
-        self._segments.append(Segment(first, Columns.of(products)))
+        self._segments.append(Segment.of(first, products))
         self._join_segments()
 
     def _add_vectors(self, rows: Rows, products: Sequence[Product]) -> None:
@@ -247,7 +249,7 @@ class _Changes:
             self._segments.pop()
             first = self._segments.pop().first
             products = self._products[first - len(self.index.columns) :]
-            self._segments.append(Segment(first, Columns.of(products)))
+            self._segments.append(Segment.of(first, products))
 
     def _writer(self) -> LexicalUpdater:
         """Return what writes into the private clone of the lexical index, made at the first change."""

@@ -25,6 +25,7 @@ from tilth.retrieval.lexical import LexicalDocument, LexicalSettings, lexical_do
 from tilth.retrieval.passages import Cut, PassageCutter
 from tilth.retrieval.quantisation import Codes
 from tilth.retrieval.spelling import count_words
+from tilth.retrieval.term_rows import TermChunk, term_chunk
 from tilth.retrieval.vectors import Hashes, encode_texts
 
 CHUNK = 2_048  # products that are prepared, and whose passages are encoded, together
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
     titles: list[str]
     columns: ColumnChunk
     documents: list[LexicalDocument]
+    terms: TermChunk
     words: Counter[str]
     steady: Hashes
     cuts: list[Cut]
@@ -64,6 +66,7 @@ class Preparation:
                 lexical_document(row, product, self.lexical)
                 for row, product in enumerate(products, start=first_row)
             ],
+            term_chunk(products),
             count_words(products),
             steady_hashes(products),
             self.cutter.cut(products),

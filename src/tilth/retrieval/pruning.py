@@ -19,6 +19,15 @@ _SEEK = 2  # what it costs to seek a product among those that have a term, in pr
 _MOST = 2.2 * 1.0001  # of the inverse document frequency, that a term can score: k1 + 1, and rounding
 
 
+def inverse_frequency(frequency: int, products: int) -> float:
+    """Return the inverse document frequency of a term as tantivy has it: above 0, the rarer the higher.
+
+    Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, plus 1 inside the
+    logarithm.
+    """
+    return log(1 + (products - frequency + 0.5) / (frequency + 0.5))
+
+
 class Term:
     """One term of a query: how it is searched, how many products have it, and the most it can score."""
 
@@ -26,7 +35,7 @@ class Term:
 
     def __init__(self, query: tantivy.Query, frequency: int, products: int) -> None:
         self.query, self.frequency = query, frequency
-        self.bound = _MOST * log(1 + (products - frequency + 0.5) / (frequency + 0.5))
+        self.bound = _MOST * inverse_frequency(frequency, products)
 
 
 def best_hits(fetch: Callable[[tantivy.Query, int], RowHits], terms: Sequence[Term], n: int) -> RowHits:

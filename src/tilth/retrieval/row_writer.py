@@ -20,6 +20,7 @@ from tilth.retrieval.passages import PassageSettings
 from tilth.retrieval.preparation import CHUNK, Encoded, Preparation, Prepared, Workers
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.stopwatch import Stopwatch
+from tilth.retrieval.term_rows import TermRowsWriter
 from tilth.retrieval.vectors import Hashes, VectorWriter, Wanted, encode_texts
 from tilth.store import Snapshot
 
@@ -47,7 +48,7 @@ def write_rows(
     progress: Progress,
     watch: Stopwatch,
 ) -> "Rows":
-    """Write columns, the lexical index and the codes of all passages, in row order.
+    """Write columns, terms, the lexical index and the codes of all passages, in row order.
 
     Args:
         folder: of the new generation.
@@ -66,12 +67,14 @@ def write_rows(
     with (
         start_workers(snapshot, encoder, settings) as workers,
         ColumnsWriter(folder / "columns") as columns,
+        TermRowsWriter(folder / "terms") as terms,
         LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
     ):
         encoding = _Encoding(encoder, workers, vectors)
         for chunk in workers.prepare(snapshot.records()):
             watch.lap("prepare")
             columns.add(chunk.columns)
+            terms.add(chunk.terms)
             vocabulary.merge(chunk.words)
             for document in chunk.documents:
                 lexical.add(document)

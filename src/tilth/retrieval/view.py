@@ -7,30 +7,38 @@ the like, which are put in place; whoever holds one may finish with it whatever 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from tilth.catalog import Product
 from tilth.protocols import Allowed, Retriever, Rows, Vectors
 from tilth.retrieval.columns import Columns
-from tilth.retrieval.dense import DenseIndex, DenseRetriever, ExactVectors
+from tilth.retrieval.dense import DenseIndex, DenseRetriever, ExactVectors, RowPassages
 from tilth.retrieval.facets import facet_counts, json_schema, schema
 from tilth.retrieval.filters import Filters, allowed_in
 from tilth.retrieval.index import Index
 from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever
 from tilth.retrieval.rows import RowHits, best_per_row
 from tilth.retrieval.spelling import Speller
+from tilth.retrieval.term_rows import TermRows, Terms
 
 _MASKS_KEPT = 8  # of the latest filters, a byte a product each
 
 
 class Segment(NamedTuple):
-    """Consecutive rows and their columns."""
+    """Consecutive rows, their columns and their terms."""
 
     first: int
     columns: Columns
+    terms: TermRows
+
+    @classmethod
+    def of(cls, first: int, products: Sequence[Product]) -> Self:
+        """Return a segment of products, in memory; `first` is the row of the first."""
+        return cls(first, Columns.of(products), TermRows.of(products))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,23 @@ class LiveDense:
         return best_per_row(
             np.concatenate([base.rows, added.rows]), np.concatenate([base.scores, added.scores])
         )
+
+    def passages_of(self, rows: Rows) -> RowPassages:
+        """Return the passages of rows, each row's head first.
+
+        Args:
+            rows: (M,), in any order.
+
+        Returns:
+            Their codes and places.
+        """
+        base = self.base.passages_of(rows)
+        if self.added is None:
+            return base
+        added = self.added.passages_of(rows)
+        places = np.concatenate([base.places, added.places])
+        order = np.argsort(places, kind="stable")
+        return RowPassages(np.concatenate([base.codes, added.codes])[order], places[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +144,7 @@ class View:
         """Divide a mask of all rows by segment."""
         if mask is None:
             return [None] * len(self.segments)
-        return [mask[first : first + len(columns)] for first, columns in self.segments]
+        return [mask[first : first + len(columns)] for first, columns, _ in self.segments]
 
     def ids(self, rows: Rows) -> Sequence[str]:
         """Return the product id of each row."""
@@ -139,10 +164,37 @@ class View:
 
     def _parts(self, rows: Rows) -> Iterator[tuple[npt.NDArray[np.intp], Columns, Rows]]:
         """Yield, for each segment that has some of the rows, their places, its columns and its own rows."""
-        for first, columns in self.segments:
+        for first, columns, _ in self.segments:
             places = np.flatnonzero((rows >= first) & (rows < first + len(columns)))
             if len(places):
                 yield places, columns, rows[places] - first
+
+    def values(self, name: str, rows: Rows) -> Sequence[str]:
+        """Return a text field of each row, such as its brand, empty where there is none."""
+        return self._texts(rows, lambda columns, local: columns.values(name, local))
+
+    def numbers(self, name: str, rows: Rows) -> npt.NDArray[np.float64]:
+        """Return a numeric field of each row, such as its price, NaN where there is none."""
+        found = np.empty(len(rows))
+        for places, columns, local in self._parts(rows):
+            found[places] = columns.numbers[name][local]
+        return found
+
+    def terms(self, rows: Rows) -> Terms:
+        """Return the terms of rows, those of one row side by side, in no order of the rows.
+
+        Args:
+            rows: (M,), in any order.
+
+        Returns:
+            Their terms; `places` are among `rows`.
+        """
+        parts = []
+        for first, columns, terms in self.segments:
+            places = np.flatnonzero((rows >= first) & (rows < first + len(columns)))
+            found = terms.of_rows(rows[places] - first)
+            parts.append(found._replace(places=places[found.places]))
+        return parts[0] if len(parts) == 1 else Terms(*map(np.concatenate, zip(*parts, strict=True)))
 
     def facet(
         self, name: str, allowed: Allowed | None, retrieved: Rows

@@ -1,0 +1,1 @@
+"""From opinions to labels: who judged what, what to judge next, and how far to trust it."""

@@ -1,0 +1,197 @@
+"""The log of judgments: one contract over SQLite and a real PostgreSQL server, and the stores before it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+from sqlalchemy import create_engine
+
+from postgres import new_schemas, running_postgres
+from shop import SHOP
+from tilth.errors import InputError
+from tilth.judgment_log import JudgmentLog
+from tilth.judgments import Judgment
+from tilth.store import Store
+
+NewUrl = Callable[[], str]
+NOON = datetime(2026, 5, 31, 12, tzinfo=UTC)
+ONE = Judgment(
+    query_id="q1", query="rose food", product_id="m2", grade=2, highest=3, judge="anna", kind="person",
+    time=NOON,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
+    """What returns the URL of a database without a store, another one at each call."""
+    if request.param == "postgresql":
+        return new_schemas(request.getfixturevalue("server"), prefix="judged")
+    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
+    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
+
+
+@pytest.fixture
+def url(new_url: NewUrl) -> str:
+    return new_url()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with Store.open(url) as opened:
+        yield opened
+
+
+def many(number: int, judge: str = "anna") -> list[Judgment]:
+    return [replace(ONE, product_id=f"p{n:05}", grade=n % 4, judge=judge) for n in range(number)]
+
+
+def test_a_new_log_is_empty(store: Store) -> None:
+    log = JudgmentLog(store)
+    assert (log.count(), list(log.judgments()), log.append([])) == (0, [], 0)
+
+
+def test_judgments_are_there_again_after_reopening(url: str) -> None:
+    full = replace(
+        ONE, query="İ😀 ' \\ %s", product_id="x'\"%b:c", reason="no\troses\nat all", prompt="ab12",
+        confidence=0.1, kind="model", grade=5, highest=5, time=NOON + timedelta(microseconds=1),
+    )  # fmt: skip
+    early = replace(ONE, judge="bert", time=datetime(1931, 1, 1, 1, 2, 3, 4, tzinfo=UTC))
+    with Store.open(url) as store:
+        assert JudgmentLog(store).append(iter([ONE, full, early])) == 3
+    with Store.open(url, create=False) as store:
+        log = JudgmentLog(store)
+        assert list(log.judgments()) == [(1, ONE), (2, full), (3, early)]
+        assert list(log.judgments(after=2)) == [(3, early)]
+        assert list(log.judgments(after=3)) == []
+
+
+def test_the_same_judgment_is_kept_once(store: Store) -> None:
+    log = JudgmentLog(store)
+    again = replace(ONE, time=NOON + timedelta(days=1))
+    assert log.append([ONE, ONE, again]) == 2
+    assert log.append([replace(ONE, reason="seen twice"), again]) == 0
+    differences = [
+        {"query_id": "q2"}, {"product_id": "p9"}, {"judge": "bert"}, {"kind": "clicks"}, {"grade": 1},
+        {"time": NOON - timedelta(microseconds=1)},
+    ]  # fmt: skip
+    assert log.append(replace(ONE, **change) for change in differences) == 6
+    numbers = [number for number, _ in log.judgments()]
+    assert log.count() == len(numbers) == 8
+    assert numbers == sorted(set(numbers))
+
+
+def test_many_are_added_and_read_batch_by_batch(store: Store) -> None:
+    log = JudgmentLog(store)
+    assert log.append(many(5_000)) == 5_000
+    assert log.append([*many(5_000), *many(3, "bert")]) == 3
+    found = list(log.judgments())
+    assert [judgment for _, judgment in found[:5_000]] == many(5_000)
+    assert [judgment for _, judgment in log.judgments(after=found[4_999][0])] == many(3, "bert")
+
+
+def test_a_source_that_breaks_off_leaves_the_log_as_it_was(store: Store) -> None:
+    log = JudgmentLog(store)
+    log.append([ONE])
+
+    def broken() -> Iterator[Judgment]:
+        yield from many(4_500)
+        raise InputError("damaged gzip", path="ratings.tsv.gz")
+
+    with pytest.raises(InputError, match="damaged gzip"):
+        log.append(broken())
+    assert list(log.judgments()) == [(1, ONE)]
+    assert log.append(many(1)) == 1
+
+
+def test_judgments_leave_the_numbers_of_products_alone(store: Store) -> None:
+    log = JudgmentLog(store)
+    store.upsert(SHOP)
+    log.append(many(20))
+    assert (store.last_sequence(), store.count()) == (8, 8)
+    store.delete(["m1"])
+    assert store.last_sequence() == 9
+    log.append([ONE])
+    assert [number for number, _ in log.judgments(after=20)] == [21]
+    with store.snapshot() as snapshot:
+        assert (snapshot.sequence, snapshot.count) == (9, 7)
+
+
+def test_reading_sees_one_state(store: Store) -> None:
+    log = JudgmentLog(store)
+    log.append(many(5_000))
+    reading = log.judgments()
+    first = next(reading)
+    log.append([ONE])
+    assert [number for number, _ in [first, *reading]] == list(range(1, 5_001))
+
+
+def test_a_follower_misses_nothing_of_two_writers(url: str) -> None:
+    with Store.open(url) as one, Store.open(url) as other, Store.open(url) as third:
+        follower = JudgmentLog(third)
+
+        def write(store: Store, judge: str) -> None:
+            for n in range(30):
+                JudgmentLog(store).append([replace(ONE, judge=judge, query_id=f"q{n}"), ONE])
+                store.upsert([replace(SHOP[0], clicks=n)])
+
+        writers = [threading.Thread(target=write, args=pair) for pair in ((one, "a"), (other, "b"))]
+        for writer in writers:
+            writer.start()
+        seen, found = 0, []
+        running = True
+        while running:
+            running = any(writer.is_alive() for writer in writers)
+            for number, judgment in follower.judgments(seen):
+                assert number > seen
+                seen = number
+                found.append(judgment)
+        assert len(found) == follower.count() == 61
+        assert found.count(ONE) == 1
+
+
+# What version 1 made in each database, before there were judgments.
+VERSION_1 = {
+    "sqlite": """CREATE TABLE tilth_products (sequence INTEGER NOT NULL, product_id TEXT NOT NULL,
+        hash BIGINT, record BLOB, PRIMARY KEY (sequence), UNIQUE (product_id))""",
+    "postgresql": """CREATE TABLE tilth_products (sequence BIGINT NOT NULL,
+        product_id TEXT COLLATE "C" NOT NULL, hash BIGINT, record BYTEA, PRIMARY KEY (sequence),
+        UNIQUE (product_id))""",
+}
+META_1 = (
+    "CREATE TABLE tilth_meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
+    """INSERT INTO tilth_meta VALUES ('schema_version', '1'), ('sequence', '1'), ('live', '1'),
+        ('store_id', 'd1e8')""",
+)
+
+
+def make_version_1(url: str) -> None:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for statement in (VERSION_1[engine.dialect.name], *META_1):
+            connection.exec_driver_sql(statement)
+        record = '\'{"id":"m1","title":"Manure"}\''
+        blob = f"CAST({record} AS BLOB)" if engine.dialect.name == "sqlite" else f"{record}::bytea"
+        connection.exec_driver_sql(f"INSERT INTO tilth_products VALUES (1, 'm1', 17, {blob})")
+    engine.dispose()
+
+
+def test_a_store_of_version_1_is_brought_up_to_date_as_it_is_opened(url: str) -> None:
+    make_version_1(url)
+    for added in (1, 0):
+        with Store.open(url, create=False) as store:
+            assert store.store_id == "d1e8"
+            assert (store.count(), store.last_sequence()) == (1, 1)
+            assert store.products(["m1"])["m1"].title == "Manure"
+            assert JudgmentLog(store).append([ONE]) == added
+            assert list(JudgmentLog(store).judgments()) == [(1, ONE)]
+    with Store.open(url) as store:
+        assert store.upsert(SHOP).sequence == 9
