@@ -26,6 +26,7 @@ from tilth.retrieval.build_settings import Resources
 from tilth.retrieval.builder import compact_index
 from tilth.retrieval.column_chunks import NUMBER_FIELDS
 from tilth.retrieval.columns import Columns
+from tilth.retrieval.generations import new_generation
 from tilth.retrieval.index import open_store
 from tilth.retrieval.quantisation import to_codes
 from tilth.retrieval.term_rows import TermRows, Terms
@@ -220,6 +221,23 @@ def test_another_process_s_changes_are_seen_while_following(shop: Path) -> None:
         other.upsert([Product(id="n1", title="Wheelbarrow, galvanised")])
         other.delete(["m1"])
         wait_for(lambda: "n1" in ids(pipeline, "wheelbarrow") and "m1" not in ids(pipeline, "cow manure"))
+
+
+def test_a_bulk_build_is_waited_for_and_not_applied_change_by_change(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilth.retrieval.live.MANY", 3)
+    pipeline = open_index(shop)
+    before = len(pipeline)
+    catalogue = [Product(id=f"new{number}", title="billhook") for number in range(5)]
+    with open_store(shop) as store, new_generation(shop) as folder:
+        store.replace_all(catalogue)
+        pipeline.refresh()
+        assert len(pipeline) == before
+        assert not ids(pipeline, "billhook") & {product.id for product in catalogue}
+        shutil.copytree(pipeline.index.folder, folder, dirs_exist_ok=True)  # any whole generation
+    pipeline.refresh()  # the build is over, whatever became of it: now the changes are applied
+    assert ids(pipeline, "billhook") == {product.id for product in catalogue}
 
 
 def test_a_search_in_flight_finishes_on_its_view(shop: Path) -> None:

@@ -117,6 +117,17 @@ def _locked(into: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_being_built(into: Path) -> bool:
+    """Tell whether a generation is being built into an index folder at this moment."""
+    try:
+        with filelock.FileLock(into / "lock", timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # read-only: nobody builds through this mount
+        return False
+
+
 @contextmanager
 def explaining_faults(into: Path) -> Iterator[None]:
     """Raise what goes wrong while a block writes into an index folder as an error for the user.

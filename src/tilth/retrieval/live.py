@@ -21,7 +21,7 @@ from tilth.catalog import Product, product_from_json
 from tilth.errors import TilthError
 from tilth.protocols import Rows
 from tilth.retrieval.dense import ExactVectors
-from tilth.retrieval.generations import current_number, explaining_faults, sweep
+from tilth.retrieval.generations import current_number, explaining_faults, is_being_built, sweep
 from tilth.retrieval.index import Index, check_store
 from tilth.retrieval.lexical import LexicalIndex, LexicalUpdater, clone, lexical_document
 from tilth.retrieval.preparation import CHUNK, steady_hashes
@@ -30,7 +30,7 @@ from tilth.store import Change, Store
 
 FOLLOW_SECONDS = 0.2  # between two looks at the store; a change is to be seen within a second
 _RETRY_SECONDS = 2.0  # after a failure: to try again may mean to read a whole generation
-_MANY = 100_000  # changes since the generation; more than these cost memory and time in every process
+MANY = 100_000  # changes since the generation; more than these cost memory and time in every process
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +66,12 @@ class LiveIndex:
     def refresh(self) -> View:
         """Take over a new generation if there is one, and apply what changed in the store.
 
-        Searches in flight go on with the view that they have.
+        Searches in flight go on with the view that they have. While a generation is being built of more than
+        `MANY` changes, a whole new catalogue for one, these are not applied one by one: the generation before
+        is searched until the new one is there.
 
         Returns:
-            The view from now on; it holds every change that was committed before the call.
+            The view from now on; with that exception it holds every change that was committed before the call.
 
         Raises:
             IndexFormatError: the new generation is damaged; the view stays as it was.
@@ -83,9 +85,12 @@ class LiveIndex:
                 self._half_applied = True  # until it has caught up, the view before is searched
                 self._swept = False
                 before.close()
-            if self._half_applied or self.store.last_sequence() != self._changes.sequence:
+            behind = self.store.last_sequence() - self._changes.sequence
+            waits = behind > MANY and is_being_built(self.path)
+            if self._half_applied or (behind and not waits):
                 self._half_applied = True
-                self._catch_up(self._changes)
+                if not waits:
+                    self._catch_up(self._changes)
                 self.view = self._changes.view()
                 self._half_applied = False
             self._swept = self._swept or sweep(self.path)
@@ -95,7 +100,7 @@ class LiveIndex:
         before, pending = len(changes), self.store.changes(changes.sequence)
         while chunk := list(islice(pending, CHUNK)):
             changes.apply(chunk)
-        if before <= _MANY < len(changes):
+        if before <= MANY < len(changes):
             _log.warning("%s: %d changes wait for: tilth compact %s", self.path, len(changes), self.path)
 
     @contextmanager
