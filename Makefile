@@ -17,7 +17,7 @@ install: .venv/installed
 	$(PIP) install --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
-demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluation table
+demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluation table, a reranker in force
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
 
 test: .venv/installed
@@ -34,10 +34,14 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-bench  ## every number in README; about half an hour on 2 cores
+bench: .venv/installed-bench  ## every number in README but those of scale.py, and those of docs
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/encoders.py
+	$(BIN)/python benchmarks/reranking.py
+	$(BIN)/python benchmarks/agreement.py
+	$(BIN)/python benchmarks/labelling.py
+	$(BIN)/python benchmarks/clicks.py
 
 docs: .venv/installed  ## docs/cli.md from the commands themselves
 	$(BIN)/typer tilth.cli.main utils docs --name tilth --title 'Command line' --output docs/cli.md

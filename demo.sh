@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The sample shop from nothing: catalogue, index, ten answered queries, the evaluation table.
+# The sample shop from nothing: catalogue, index, ten answered queries, the evaluation table, a reranker in force.
 set -euo pipefail
 folder=${1:-demo}
 products=${2:-5000}
@@ -30,4 +30,10 @@ for query in \
   say tilth search "$folder/index" "$query" -k 3
 done
 say tilth search "$folder/index" 'cow manure 20 kg' -k 2 --explain
-say tilth evaluate "$folder/index" --queries "$folder/shop/queries.tsv" --qrels "$folder/shop/qrels.tsv"
+labels=(--queries "$folder/shop/queries.tsv" --qrels "$folder/shop/qrels.tsv")
+say tilth evaluate "$folder/index" "${labels[@]}"
+say tilth train "$folder/index" "${labels[@]}" --kinds lambdarank
+say tilth release promote "$folder/index" r1 --budget-ms 100  # a machine that shows a demo does other things too
+for query in 'cow manure 20 kg' 'laptop'; do
+  say tilth search "$folder/index" "$query" -k 2 --explain
+done

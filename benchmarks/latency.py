@@ -9,8 +9,11 @@ over passages. `build` is from ready vectors and passages to files; `import` and
 process needs before its first search, the encoder included, with the files in the page cache; `disk` leaves
 the encoder out. Quality is over all products, from the best 100. The peers are set up as their documentation
 says and fuse with equal weights, their default; nothing of them is tuned, while fields, passages and weights
-of Tilth were chosen on this catalogue among others (docs/log.md). `--trade-off` indexes the catalogue with 1,
-2 and 3 passages a product, which takes a quarter of an hour. Writes benchmarks/results/latency.jsonl.
+of Tilth were chosen on this catalogue among others (docs/log.md). The stage `rerank` orders 200 candidates by
+300 trees of 15 leaves, learned from these qrels; its parts are timed apart, and beside them a cross-encoder
+that reads 20 products (its head has learned nothing, which changes no time). `--trade-off` indexes the
+catalogue with 1, 2 and 3 passages a product, which takes a quarter of an hour. Writes
+benchmarks/results/latency.jsonl.
 """
 
 import os
@@ -36,6 +39,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -50,16 +54,24 @@ from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.qrels import read_qrels
 from tilth.query import Query, read_queries
 from tilth.ranking import Ranking
+from tilth.reranking.cross_encoder import CrossEncoderModel
+from tilth.reranking.cross_encoder_training import CrossEncoderSettings, train_cross_encoder
+from tilth.reranking.features import feature_matrix
+from tilth.reranking.models import Model, train
+from tilth.reranking.reranker import Reranker
+from tilth.reranking.settings import Settings
+from tilth.retrieval.candidates import retrieve
 from tilth.retrieval.column_chunks import column_chunk
 from tilth.retrieval.columns import ColumnsWriter
 from tilth.retrieval.dense import build_dense
 from tilth.retrieval.encoder import normalise
-from tilth.retrieval.fusion import Fusion, fuse_hits
+from tilth.retrieval.fusion import Fusion, RankedPlaces, fuse_hits
 from tilth.retrieval.lexical import LexicalWriter, lexical_document
 from tilth.retrieval.passages import PassageSettings
 from tilth.retrieval.quantisation import to_codes
 from tilth.retrieval.spelling import VocabularyCounter, count_words
 from tilth.run import Hit, Run, ranked
+from tilth.training.pools import label_pools, training_data
 
 Values = dict[str, float]  # by metric
 Build = dict[tuple[str, str], float]  # by system and metric
@@ -73,6 +85,8 @@ CAPTION = "build, import, open: s; disk: MB; p50, p99, encode: ms; nDCG@10*: ove
 COMPARED = ("build", "import", "open", "disk", "p50", "p99")
 HITS, QUALITY_DEPTH = 10, 100  # of a timed search, and of the quality
 TRADE_OFF = (1, 2, 3)  # passages a product
+RERANKED, TREES = 200, Settings(num_leaves=15, fixed_rounds=300)
+READ, CROSS_QUERIES = 20, 20  # products that the cross-encoder reads, and queries of a round
 OPENINGS = 3  # fresh processes, of which the median counts
 OPENING = """
 import sys, time
@@ -321,9 +335,11 @@ def main() -> None:
         names = installed(SYSTEMS if arguments.peers else ["Tilth"])
         values = measure_systems(names, index, data, folder, arguments.rounds)
         stages = measure_stages(index, data)
+        reranking = measure_reranking(index, data, folder / "cross-encoder", arguments.rounds)
     show(values, stages)
+    show_reranking(reranking)
     show_builds(builds)
-    record("latency", figures(data.name, arguments.rounds, values, stages, builds))
+    record("latency", figures(data.name, arguments.rounds, values, stages, reranking, builds))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -446,6 +462,60 @@ def measure_stages(index: Path, data: Path) -> Values:
     return {name: float(np.median([answer.get(name, 0.0) for answer in answers])) for name in names}
 
 
+def measure_reranking(index: Path, data: Path, folder: Path, rounds: int) -> dict[str, Values]:
+    """Return p50 and p99 of reranking, of its parts, and of a cross-encoder; on the core of the process."""
+    pipeline, queries = open_index(index), read_queries(data / "queries.tsv")
+    model = train_trees(pipeline, queries, data)
+    cross = random_cross_encoder(folder)
+    view, fusion, reranker = pipeline.live.view, pipeline.ranking.fusion, Reranker(model, RERANKED)
+    milliseconds: dict[str, list[float]] = {}
+
+    def time_stage(name: str, function: Callable[[], object]) -> object:
+        start = time.perf_counter()
+        result = function()
+        milliseconds.setdefault(name, []).append((time.perf_counter() - start) * 1000)
+        return result
+
+    for turn in range(rounds + 1):
+        if turn == 1:
+            milliseconds.clear()  # the first round warms up
+        for number, query in enumerate(queries):
+            text = view.speller.correct(query.text)
+            found = retrieve(view, text, RERANKED)
+            fused = found.fused(fusion)
+            top = RankedPlaces(fused.places[:RERANKED], fused.scores[:RERANKED])
+            if not len(top.places):
+                continue
+            time_stage("rerank", partial(reranker.rerank, view, text, found, fused))
+            features = time_stage("features", partial(feature_matrix, view, text, found, top))
+            time_stage("model", partial(model.predict, features))
+            if number < CROSS_QUERIES:
+                products = pipeline.live.store.products([found.ids[n] for n in top.places[:READ].tolist()])
+                texts = [_text(product) for product in products.values()]
+                time_stage("cross-encoder", partial(cross.scores, text, texts))
+    return {name: percentiles(times) for name, times in milliseconds.items()}
+
+
+def train_trees(pipeline: Pipeline, queries: Sequence[Query], data: Path) -> Model:
+    """Train a model of all judged queries; how well it orders them says nothing here."""
+    pools = label_pools(pipeline, queries, read_qrels(data / "qrels.tsv"), RERANKED)
+    return train("lambdarank", training_data(pools), seed=0, settings=TREES, threads=1)
+
+
+def random_cross_encoder(folder: Path) -> CrossEncoderModel:
+    """Return the packaged encoder as a cross-encoder, its new head but one step from random."""
+    settings = CrossEncoderSettings(epochs=1, queries=1, list_size=2)
+    pairs, grades = [("manure", "Cow manure 20 kg"), ("manure", "Laptop 15 inch")], np.array([1, 0])
+    train_cross_encoder(pairs, grades, np.array([2]), folder, settings=settings)
+    return CrossEncoderModel.open(folder)
+
+
+def percentiles(milliseconds: Sequence[float]) -> Values:
+    """Return p50 and p99."""
+    p50, p99 = np.percentile(milliseconds, [50, 99]).tolist()
+    return {"p50": p50, "p99": p99}
+
+
 def megabytes(folder: Path) -> float:
     """Return the size of all files of a folder but the encoder's."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "encoder")
@@ -463,6 +533,12 @@ def show(values: dict[str, Values], stages: Values) -> None:
     }
     print_table("times Tilth's", COMPARED, rows)
     print("\nTilth's stages, p50 ms: " + ", ".join(f"{name} {value:.2f}" for name, value in stages.items()))
+
+
+def show_reranking(reranking: dict[str, Values]) -> None:
+    """Print the milliseconds of the stage that orders candidates anew."""
+    rows = {name: [f"{found[m]:.2f}" for m in ("p50", "p99")] for name, found in reranking.items()}
+    print_table(f"reranking {RERANKED}, cross-encoder {READ}", ["p50", "p99"], rows)
 
 
 def show_builds(builds: dict[int, Build]) -> None:
@@ -494,7 +570,12 @@ def ratios_to_tilth(values: dict[str, Values]) -> dict[str, Values]:
 
 
 def figures(
-    dataset: str, rounds: int, values: dict[str, Values], stages: Values, builds: dict[int, Build]
+    dataset: str,
+    rounds: int,
+    values: dict[str, Values],
+    stages: Values,
+    reranking: dict[str, Values],
+    builds: dict[int, Build],
 ) -> list[Figure]:
     """Return one figure a system and metric; ratios are to Tilth."""
     alone, units = {"threads": 1, "rounds": rounds}, {**UNITS, "index": "s"}
@@ -510,6 +591,11 @@ def figures(
     ]
     rows += [("Tilth", f"stage {name} p50", value, "ms", alone) for name, value in stages.items()]
     rows += [
+        ("Tilth", f"{stage} {metric}", value, "ms", alone | {"candidates": candidates_of(stage)})
+        for stage, found in reranking.items()
+        for metric, value in found.items()
+    ]
+    rows += [
         (system, metric, value, units.get(metric, ""), {"passages": passages})
         for passages, build in builds.items()
         for (system, metric), value in build.items()
@@ -518,6 +604,11 @@ def figures(
         {"dataset": dataset, "system": system, "metric": metric, "value": value, "unit": unit, **more}
         for system, metric, value, unit, more in rows
     ]
+
+
+def candidates_of(stage: str) -> int:
+    """Return how many products a stage of reranking orders."""
+    return READ if stage == "cross-encoder" else RERANKED
 
 
 if __name__ == "__main__":

@@ -128,6 +128,11 @@ def test_three_columns_are_enough_and_the_rest_is_given(tmp_path: Path) -> None:
     assert list(read_judgments(path, source)) == [replace(ONE, kind="model", query="rose food")]
 
 
+def test_a_list_that_is_half_judged_is_read_as_far_as_it_is(tmp_path: Path) -> None:
+    path = written(tmp_path / "j.tsv", "query_id\tproduct_id\tgrade\nq1\tp0\t\nq1\tp1\t2\n")
+    assert [each.product_id for each in read_judgments(path, SOURCE)] == ["p1"]
+
+
 def test_what_the_file_says_counts(tmp_path: Path) -> None:
     header = "query_id\tquery\tproduct_id\tgrade\tjudge\tkind\ttime\treason\tprompt\tconfidence\thighest\n"
     row = 'q1\trose food\tp1\t4\tgpt\tmodel\t2026-05-31T14:00:00+02:00\tno "roses" in it\tab12\t0.75\t5\n'

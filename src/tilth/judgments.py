@@ -150,7 +150,7 @@ def read_judgments(
     `tsv` has a header and the columns of `COLUMNS`, of which `query_id`, `product_id` and `grade` must be
     there; `rater` is read as `judge`, and other columns are not read. `trec` has the four columns of qrels.
     `quepid` is what Quepid exports as CSV: `query,docid,rating`; a book, with one column a rater; or the
-    detailed export with `Query Text`, `Doc ID` and `Rating`. Pairs without a rating are passed over.
+    detailed export with `Query Text`, `Doc ID` and `Rating`. Pairs without a grade are passed over.
 
     Args:
         path: the file, plain or gzipped.
@@ -185,7 +185,9 @@ def _read_tsv(path: str | os.PathLike[str], source: Source) -> Iterator[Judgment
             continue
         if len(cells) > len(header):
             raise _wrong_length(cells, header, path, line)
-        yield _judgment(dict(zip(header, cells, strict=False)), source, path, line)
+        row = dict(zip(header, cells, strict=False))
+        if row.get("grade") != "":  # a list of what is to be judged may be half done
+            yield _judgment(row, source, path, line)
 
 
 def _header(cells: list[str], path: str | os.PathLike[str], line: int) -> list[str]:

@@ -19,6 +19,8 @@ from tilth.query import Query, as_queries
 from tilth.ranking import Ranking, is_overtaken, read_ranking
 from tilth.reranking.answerability import Decision
 from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
+from tilth.reranking.cross_encoder_stage import Texts
+from tilth.reranking.cross_encoder_texts import ProductTexts
 from tilth.reranking.features import feature_matrix
 from tilth.reranking.training import Features
 from tilth.retrieval.candidates import NOTHING, RETRIEVERS, Candidates, retrieve
@@ -86,8 +88,8 @@ class Answer:
     """The hits of one query with their evidence, and the milliseconds of each stage.
 
     `read_as` differs from the query where words that no product has were read as near ones; `skipped` says
-    which retriever was not asked, and why. `release` is the one in force, if any, and `decision` whether its
-    calibration finds that the shop has an answer at all.
+    what was not asked, or not about all hits, and why. `release` is the one in force, if any, and `decision`
+    whether its calibration finds that the shop has an answer at all.
     """
 
     query: str
@@ -130,6 +132,7 @@ class Pipeline:
         """
         self.live, self._follows = live, ranking is None
         self.ranking = ranking or read_ranking(live.path)
+        self.texts = ProductTexts(live)
 
     def __len__(self) -> int:
         """Return the number of products."""
@@ -211,7 +214,7 @@ class Pipeline:
             evidence,
             totals,
             counts,
-            search.found.skipped,
+            {**search.found.skipped, **search.skipped},
             watch.milliseconds,
             search.ranking.release,
             search.decision,
@@ -315,7 +318,8 @@ class Pipeline:
         self.live.store.close()
 
     def _searched(self, view: View, text: str, watch: Stopwatch | None = None) -> "_Search":
-        search = _Search(view, view.speller.correct(text), self.ranking, watch or Stopwatch())
+        corrected = view.speller.correct(text)
+        search = _Search(view, corrected, self.ranking, self.texts, watch or Stopwatch())
         search.watch.lap("read")
         return search
 
@@ -344,10 +348,11 @@ def _pairs(ranked: RankedPlaces) -> Iterator[tuple[int, float]]:
 class _Search:
     """One query on its way through a view."""
 
-    def __init__(self, view: View, text: str, ranking: Ranking, watch: Stopwatch) -> None:
-        self.view, self.text, self.ranking, self.watch = view, text, ranking, watch
+    def __init__(self, view: View, text: str, ranking: Ranking, texts: Texts, watch: Stopwatch) -> None:
+        self.view, self.text, self.ranking, self.texts, self.watch = view, text, ranking, texts, watch
         self.found = NOTHING
         self.chances: Mapping[int, float] = {}  # that the product at a place is relevant
+        self.skipped: Mapping[str, str] = {}
         self.decision: Decision | None = None
 
     def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
@@ -365,6 +370,7 @@ class _Search:
             if collapse:
                 best = self._collapsed(best)
             if not collapse or len(best.places) >= k or self.found.whole:
+                best = self._refined(best)
                 return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
             depth *= 4
 
@@ -376,6 +382,14 @@ class _Search:
         ranked, chances, self.decision = self.ranking.reranker.rerank(self.view, self.text, self.found, fused)
         if chances is not None:
             self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
+        self.watch.lap("rerank")
+        return ranked
+
+    def _refined(self, best: RankedPlaces) -> RankedPlaces:
+        """Let a second stage order the first hits, once a query."""
+        if self.ranking.reranker is None:
+            return best
+        ranked, self.skipped = self.ranking.reranker.refine(self.text, self.found, best, self.texts)
         self.watch.lap("rerank")
         return ranked
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilth.releases import current, current_name
+from tilth.releases import Release, current, current_name
 from tilth.reranking.reranker import Reranker, open_reranker
 from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.index import read_fusion
@@ -31,8 +31,16 @@ def read_ranking(into: Path) -> Ranking:
         IndexFormatError: the release in force is damaged, or was trained with other features.
     """
     release = current(into)
-    if release is None:
-        return Ranking(read_fusion(into))
+    return plain_ranking(into) if release is None else ranking_of(release)
+
+
+def plain_ranking(into: Path) -> Ranking:
+    """Return the fusion alone that an index folder names, whatever release is in force."""
+    return Ranking(read_fusion(into))
+
+
+def ranking_of(release: Release) -> Ranking:
+    """Open the ranking of a release, in force or not; IndexFormatError where it is damaged."""
     if release.reranker is None:
         return Ranking(release.fusion, release=release.name)
     return Ranking(release.fusion, open_reranker(release.reranker, release.calibration()), release.name)

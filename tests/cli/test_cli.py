@@ -6,12 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
 from fakes import WordEncoder
 from tilth.cli import indexing
 from tilth.cli.main import main
+from tilth.pipeline import open_index
+from tilth.promotions import promote
+from tilth.query import Query
+from tilth.releases import propose
+from tilth.reranking.answerability import Answerability
+from tilth.reranking.calibration import Calibration, Platt
+from tilth.reranking.feature_names import NAMES
+from tilth.reranking.models import train as train_model
+from tilth.reranking.reranker import Reranker
+from tilth.reranking.training import TrainingData
+from tilth.retrieval.fusion import Fusion
 from tilth.run import read_run
 
 
@@ -282,6 +294,51 @@ def test_search_as_json_says_why(tilth: Tilth, index: Path) -> None:
     assert first["explanation"]["places"]["lexical"]["rank"] >= 1
     assert "20kg" in first["explanation"]["matched"]
     assert {"lexical", "encode", "dense", "fuse"} <= answer["milliseconds"].keys()
+    assert (answer["release"], answer["decision"], first["probability"]) == (None, None, None)
+
+
+def put_in_force(index: Path, answers: Answerability) -> None:
+    """Keep and promote a release named `first` that puts what is cheap first, and refuses as it is told."""
+    pipeline = open_index(index)
+    (pool,) = pipeline.pools([Query("1", "manure")])
+    pipeline.close()
+    grades = np.digitize(-pool.features[:, NAMES.index("price")], [-20.0, -10.0])
+    model = train_model(
+        "logistic", TrainingData(pool.features, grades, np.array([len(grades)]), NAMES), seed=0
+    )
+    reranker = Reranker(model, calibration=Calibration(Platt(1.0, 0.0), 10, 10), answerability=answers)
+    reranker.save(index.parent / "model")
+    release = propose(
+        index,
+        name="first",
+        fusion=Fusion(),
+        evidence={},
+        model_folder=index.parent / "model",
+        calibration=reranker.calibration_json(),
+    )
+    promote(index, release.name, {"passed": True, "refusals": [], "in_force": "hybrid"})
+
+
+def test_search_names_the_release_and_says_when_nothing_fits(tilth: Tilth, index: Path) -> None:
+    by_unknown_words = Answerability(0.5, (0.0,) * 6, (0.0,) * 5 + (-10.0,), 3.0, 10, 10)
+    put_in_force(index, by_unknown_words)
+
+    answer = tilth("search", index, "manure", "-k", 3, "--json").json
+    assert answer["release"] == "first"
+    assert answer["decision"]["answered"]
+    assert answer["decision"]["probability"] == pytest.approx(1 / (1 + np.exp(-3)))
+    assert answer["decision"]["signals"]["unknown_words"] == 0
+    assert all(0 < hit["probability"] < 1 for hit in answer["hits"])
+    said = " ".join(tilth("search", index, "manure", "-k", 1, "--explain").out.split())
+    assert "ordered by release first" in said
+    assert "nothing that fits" not in said
+    assert "; reranked " in said
+    assert f"relevant with probability {answer['hits'][0]['probability']:.2f}" in said
+
+    refused = tilth("search", index, "zzzzqqqq", "--json").json["decision"]
+    assert (refused["answered"], refused["threshold"]) == (False, 0.5)
+    said = " ".join(tilth("search", index, "zzzzqqqq").out.split())
+    assert "the shop seems to have nothing that fits: probability 0.00091, below 0.5" in said
 
 
 def test_search_takes_filters(tilth: Tilth, index: Path) -> None:

@@ -14,6 +14,7 @@ from tilth.judgments import Judgment
 from tilth.labelling.aggregation import (
     AGGREGATES,
     Ratings,
+    corrected,
     dawid_skene,
     majority,
     mean,
@@ -75,6 +76,13 @@ def test_kinds_are_chosen() -> None:
         ratings(both, kinds=["robot"])
     with pytest.raises(InputError, match=r"no judgment is left\. Import judgments, or allow more kinds"):
         ratings(both, kinds=["clicks"])
+
+
+def test_a_bootstrap_label_counts_only_where_nobody_else_judged() -> None:
+    bootstrap = replace(ONE, judge="bootstrap", kind="bootstrap", grade=0)
+    elsewhere = replace(bootstrap, product_id="p2")
+    assert majority(ratings(corrected([ONE, bootstrap, elsewhere]))).grades == {"q1": {"p1": 2, "p2": 0}}
+    assert majority(ratings(corrected([ONE, bootstrap], ["bootstrap"]))).grades == {"q1": {"p1": 0}}
 
 
 def test_scales_are_brought_to_one() -> None:

@@ -21,13 +21,16 @@ from tilth.query import Query, read_queries
 from tilth.run import Run
 
 JUDGE = "bootstrap"
+POOL_DEPTH = 100  # hits of each ranker
 BANDS = (0.9, 0.8, 0.7, 0.6, 0.5)  # least confidence of each row of the table
 
 
 def bootstrap(
     index: Annotated[Path, typer.Argument(help="The index folder, whose store keeps the judgments.")],
     queries: Annotated[Path, typer.Option(help="TSV: query_id, query.")],
-    depth: Annotated[int, typer.Option(min=1, max=DEPTH, help="Hits of each ranker that are graded.")] = 100,
+    depth: Annotated[
+        int, typer.Option(min=1, max=DEPTH, help="Hits of each ranker that are graded.")
+    ] = POOL_DEPTH,
     highest: Annotated[int, typer.Option(help="Top of the scale: 1, 3 or 5.")] = 3,
     into: Annotated[Path | None, typer.Option(help="Write a TSV file; the log stays as it is.")] = None,
     store: StoreUrl = None,
@@ -37,8 +40,7 @@ def bootstrap(
     if highest not in SCALES:
         raise SettingError(f"--highest is {highest}; scales are 0-1, 0-3 and 0-5")
     asked, pipeline = read_queries(queries), open_index(index, store=store)
-    found = pool(_runs(pipeline, asked), depth)
-    labels = label(found, highest, _identified(pipeline, asked))
+    found, labels = pooled_labels(pipeline, asked, depth, highest)
     judgments = _judgments(labels, found, asked, highest)
     if into is not None:
         written = write_judgments(judgments, into)
@@ -50,6 +52,24 @@ def bootstrap(
         print_json({"into": None if into is None else str(into), "written": written, **report})
         return
     _print(report, f"{written:,} judgments written to {into or 'the log'}")
+
+
+def pooled_labels(
+    pipeline: Pipeline, queries: list[Query], depth: int = POOL_DEPTH, highest: int = 3
+) -> tuple[Pool, list[Label]]:
+    """Pool what TF-IDF, BM25 and the encoder find, and grade it.
+
+    Args:
+        pipeline: the index.
+        queries: texts with ids.
+        depth: hits of each ranker that are pooled, from 1.
+        highest: the top of the scale, from 1.
+
+    Returns:
+        The pool, and a label for each pair of it.
+    """
+    found = pool(_runs(pipeline, queries), depth)
+    return found, label(found, highest, _identified(pipeline, queries))
 
 
 def _runs(pipeline: Pipeline, queries: list[Query]) -> dict[str, Run]:

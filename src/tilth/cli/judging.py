@@ -24,7 +24,7 @@ from tilth.judgments import (
     write_judgments,
     write_quepid,
 )
-from tilth.labelling.aggregation import AGGREGATES, ratings
+from tilth.labelling.aggregation import AGGREGATES, corrected, ratings
 from tilth.labelling.agreement import agreement
 from tilth.qrels import Qrels, write_qrels
 from tilth.query import read_queries
@@ -41,6 +41,7 @@ Kinds = Annotated[str, typer.Option(help="Kinds of judges to hear, separated by 
 _ALL_KINDS = ",".join(KINDS)
 _KAPPAS = ("kappa", "linear kappa", "squared kappa")
 _ALPHAS = ("nominal alpha", "ordinal alpha", "interval alpha")
+_ENDINGS = {"tsv": ".tsv", "trec": ".trec", "quepid": ".csv"}  # of the names of files, by format
 _PROGRESS = 1_000  # judgments between two movements of the bar
 
 
@@ -124,7 +125,7 @@ def export_judgments(
         else:
             texts: dict[str, str] = {}
             given = ratings(
-                _noting_texts(judgments, texts),
+                corrected(_noting_texts(judgments, texts), _kinds(kinds)),
                 highest=highest,
                 declared=declared,
                 kinds=_kinds(kinds),
@@ -147,7 +148,10 @@ def _form(form: str | None, into: Path, aggregate: str | None) -> str:
     if aggregate is None and chosen != "tsv":
         raise SettingError(f"the log is written as TSV only; for {chosen} choose an --aggregate")
     if (chosen == "tsv") != (into.suffix == ".tsv"):
-        raise SettingError(f"{into}: TSV, and nothing else, is written to a name that ends in .tsv")
+        right = into.with_suffix(_ENDINGS[chosen])
+        raise SettingError(
+            f"{into}: TSV, and nothing else, is written to a name that ends in .tsv. Name it {right}"
+        )
     return chosen
 
 

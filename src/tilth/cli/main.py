@@ -8,7 +8,9 @@ import typer
 import tilth
 from tilth.cli import judging, releasing
 from tilth.cli.bootstrapping import bootstrap
+from tilth.cli.choosing import choose
 from tilth.cli.clicking import clicks
+from tilth.cli.contexts import context
 from tilth.cli.indexing import encode, index, sample
 from tilth.cli.llm_judging import llm
 from tilth.cli.measuring import compare, evaluate, split, tune
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 _INDEXING = (sample, index, encode, upsert, delete, compact)
-_SEARCHING = (search, fields)
+_SEARCHING = (search, fields, context)
 _MEASURING = (evaluate, tune, split, compare)
 _LEARNING = (train, experiment)
 for command in (*_INDEXING, *_SEARCHING, *_MEASURING, *_LEARNING):
@@ -33,6 +35,7 @@ for command in (*_INDEXING, *_SEARCHING, *_MEASURING, *_LEARNING):
 judging.app.command()(bootstrap)
 judging.app.command()(llm)
 judging.app.command()(clicks)
+judging.app.command("next")(choose)
 app.add_typer(judging.app, name="judge")
 app.add_typer(releasing.app, name="release")
 

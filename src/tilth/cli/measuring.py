@@ -21,9 +21,9 @@ from tilth.pipeline import DEPTH, Pipeline, open_index
 from tilth.protocols import Retriever
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
-from tilth.ranking import Ranking
+from tilth.ranking import Ranking, plain_ranking
 from tilth.retrieval.fusion import Fusion, fuse, grid
-from tilth.retrieval.index import write_fusion
+from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.run import Run, read_run, write_run
 
 SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")  # and the release in force, by its name
@@ -88,7 +88,7 @@ def _retriever(pipeline: Pipeline, name: str) -> Retriever:
     if name == pipeline.ranking.release:
         return pipeline
     if name == "hybrid":
-        return Pipeline(pipeline.live, Ranking(pipeline.ranking.fusion))
+        return Pipeline(pipeline.live, plain_ranking(pipeline.live.path))
     return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
@@ -106,7 +106,7 @@ def print_evaluation(report: Mapping[str, Any]) -> None:
         f"relevant product; {report['queries_unjudged']} have no judgment",
         soft_wrap=True,
     )
-    OUT.print(_table("", report["measures"], report["systems"]))
+    _print_tables("", report["measures"], report["systems"])
     OUT.print(_differences_table(report["differences"], report["measures"][0]))
     for by, slices in report["slices"].items():
         rows = {
@@ -115,7 +115,24 @@ def print_evaluation(report: Mapping[str, Any]) -> None:
             }
             for label, content in slices.items()
         }
-        OUT.print(_table(f"{report['measures'][0]} by {by}", list(report["systems"]), rows))
+        _print_tables(f"{report['measures'][0]} by {by}", list(report["systems"]), rows)
+
+
+def _print_tables(title: str, columns: list[str], rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print one table, or several where the columns do not fit beside each other."""
+    width = OUT.width - max(map(len, rows))
+    fitting: list[str] = []
+    for column in columns:
+        if fitting and sum(map(_width, [*fitting, column])) > width:
+            OUT.print(_table(title, fitting, rows))
+            fitting = []
+        fitting.append(column)
+    OUT.print(_table(title, fitting, rows))
+
+
+def _width(column: str) -> int:
+    """Return how wide a column of `_table` is, with the space before it."""
+    return max(map(len, [*column.replace("(", "\n(").splitlines(), "0.000"])) + 2
 
 
 def _table(title: str, columns: list[str], rows: Mapping[str, Mapping[str, float]]) -> Table:
@@ -164,7 +181,7 @@ def tune(
     tested = queries_of(parts, ["test"])
     pipeline = open_index(index, store=store)
     lists = pipeline.candidates(_only(texts, chosen_on))
-    by_name = {str(fusion): fusion for fusion in (pipeline.ranking.fusion, *grid(len(lists)))}
+    by_name = {str(fusion): fusion for fusion in (read_fusion(index), *grid(len(lists)))}
     (by,) = parse_measures([measure])
     name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)
     test = _test_report(pipeline, by_name[name], _only(texts, tested), grades, seed)
@@ -196,7 +213,7 @@ def _test_report(
     """Measure the retrievers, the fusion in force and the chosen one on the test queries."""
     systems: dict[str, Retriever] = {
         **pipeline.retrievers(),
-        "hybrid": Pipeline(pipeline.live, Ranking(pipeline.ranking.fusion)),
+        "hybrid": Pipeline(pipeline.live, plain_ranking(pipeline.live.path)),
         "tuned": Pipeline(pipeline.live, Ranking(tuned)),
     }
     runs = {name: system.search(queries, DEPTH) for name, system in systems.items()}

@@ -17,6 +17,7 @@ from tilth.cli.indexing import Json, StoreUrl
 from tilth.cli.terminal import ERR, OUT, print_json
 from tilth.errors import InputError
 from tilth.pipeline import Answer, Evidence, open_index
+from tilth.reranking.answerability import Decision
 
 _SHOWN = 8  # values of a field
 
@@ -122,10 +123,12 @@ def _typed() -> Iterator[str]:
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as plain data: `query`, `read_as`, `skipped`, `hits` and `milliseconds`."""
+    """Return an answer as plain data, with the names of `Answer`; what is not known is None."""
     return {
         "query": answer.query,
         "read_as": answer.read_as,
+        "release": answer.release,
+        "decision": None if answer.decision is None else asdict(answer.decision),
         "skipped": dict(answer.skipped),
         "totals": asdict(answer.totals),
         "facets": {name: asdict(facet) for name, facet in answer.facets.items()},
@@ -140,6 +143,7 @@ def _hit_to_json(hit: Evidence) -> dict[str, Any]:
         "rank": hit.rank,
         "product_id": product.pop("id"),
         "score": hit.score,
+        "probability": hit.probability,
         **product,
         "explanation": {
             "places": {name: asdict(place) for name, place in hit.places.items()},
@@ -154,6 +158,8 @@ def _print_answer(answer: Answer, explain: bool) -> None:
         OUT.print(f"[dim]read as:[/dim] {escape(answer.read_as)}")
     for name, reason in answer.skipped.items() if explain else ():
         OUT.print(f"[dim]{name} skipped: {reason}[/dim]")
+    if answer.decision is not None and not answer.decision.answered:
+        OUT.print(_refusal(answer.decision))
     if not answer.hits:
         OUT.print("nothing found")
     else:
@@ -167,6 +173,13 @@ def _print_answer(answer: Answer, explain: bool) -> None:
         f"[dim]{len(answer.hits)} of {answer.totals.retrieved:,} retrieved, from {answer.totals.allowed:,} "
         f"products, in {total:.1f} ms ({stages})[/dim]"
     )
+    if answer.release is not None:
+        OUT.print(f"[dim]ordered by release {escape(answer.release)}[/dim]")
+
+
+def _refusal(decision: Decision) -> str:
+    chance, threshold = f"{decision.probability:.2g}", f"{decision.threshold:.2g}"
+    return f"the shop seems to have nothing that fits: probability {chance}, below {threshold}"
 
 
 def _hits_table(answer: Answer, explain: bool) -> Table:
@@ -174,12 +187,13 @@ def _hits_table(answer: Answer, explain: bool) -> Table:
     table.add_column(justify="right", style="dim", no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
+    how = "reranked" if "rerank" in answer.milliseconds else "fused"
     for hit in answer.hits:
-        table.add_row(str(hit.rank), _description(hit, explain), str(hit.product.price or ""))
+        table.add_row(str(hit.rank), _description(hit, explain, how), str(hit.product.price or ""))
     return table
 
 
-def _description(hit: Evidence, explain: bool) -> Text:
+def _description(hit: Evidence, explain: bool, how: str) -> Text:
     product = hit.product
     facts = [product.id, product.brand, product.product_type, product.availability.replace("_", " ")]
     text = Text(product.title).append("\n" + " · ".join(filter(None, facts)), style="dim")
@@ -187,6 +201,8 @@ def _description(hit: Evidence, explain: bool) -> Text:
         places = [f"{name} #{place.rank} ({place.score:.3g})" for name, place in hit.places.items()]
         terms = [f"{term} in {', '.join(fields)}" for term, fields in hit.matched.items()]
         places += ["the query is its identifier"] if hit.identified else []
-        text.append(f"\n{'; '.join(places)}; fused {hit.score:.4g}", style="cyan")
+        places.append(f"{how} {hit.score:.4g}")
+        places += [f"relevant with probability {hit.probability:.2f}"] if hit.probability is not None else []
+        text.append(f"\n{'; '.join(places)}", style="cyan")
         text.append(f"\n{'; '.join(terms) or 'no term matches'}", style="green")
     return text

@@ -18,6 +18,7 @@ from tilth.qrels import Qrels
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+BOOTSTRAP = "bootstrap"  # the kind of labels that nobody gave
 _NOTHING: Mappings = {}
 _T = TypeVar("_T")
 
@@ -69,7 +70,7 @@ def ratings(
         raise SettingError(f"no kind of judge {unknown[0]!r}; there are {', '.join(KINDS)}")
     kept = [
         judgment
-        for judgment in _last(judgments)
+        for judgment in last_opinions(judgments)
         if judgment.kind in kinds and (judgment.confidence is None or judgment.confidence >= least_confidence)
     ]
     if not kept:
@@ -81,7 +82,25 @@ def ratings(
     return Ratings(pairs, judges, to, pair, judge, np.array(grades, np.int64))
 
 
-def _last(judgments: Iterable[Judgment]) -> Iterable[Judgment]:
+def corrected(judgments: Iterable[Judgment], kinds: Collection[str] = KINDS) -> Collection[Judgment]:
+    """Return the last opinions, a bootstrap label only where nobody else has judged the pair.
+
+    Bootstrap labels are there to be corrected: none of them may outvote a person.
+
+    Args:
+        judgments: in any order.
+        kinds: of judges that are heard.
+
+    Returns:
+        Those that count.
+    """
+    last = [judgment for judgment in last_opinions(judgments) if judgment.kind in kinds]
+    others = {(one.query_id, one.product_id) for one in last if one.kind != BOOTSTRAP}
+    return [one for one in last if one.kind != BOOTSTRAP or (one.query_id, one.product_id) not in others]
+
+
+def last_opinions(judgments: Iterable[Judgment]) -> Collection[Judgment]:
+    """Return the last judgment of each judge on each pair, as `ratings` counts them."""
     last: dict[tuple[str, str, str], Judgment] = {}
     for judgment in judgments:
         key = (judgment.query_id, judgment.product_id, judgment.judge)

@@ -3,6 +3,7 @@
 A folder holds `cross_encoder.json` (what it is), `tokenizer.json` and `model.onnx`.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
-from tilth.errors import IndexFormatError
+from tilth.errors import IndexFormatError, InputError
+from tilth.files import replacing
 from tilth.reranking.model_files import read_checked, read_facts
 
 FORMAT = "tilth-cross-encoder"
@@ -30,7 +32,11 @@ class CrossEncoderModel:
     """An opened cross-encoder."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, facts: dict[str, Any]
+        self,
+        session: onnxruntime.InferenceSession,
+        tokenizer: Tokenizer,
+        facts: dict[str, Any],
+        folder: Path,
     ) -> None:
         """Make one; `open` reads it from a folder.
 
@@ -38,8 +44,10 @@ class CrossEncoderModel:
             session: the graph.
             tokenizer: truncating as in training.
             facts: what `cross_encoder.json` says.
+            folder: that it was read from.
         """
         self.facts = facts
+        self._folder = folder
         self._session = session
         self._tokenizer = tokenizer
         self._inputs = [each.name for each in session.get_inputs()]
@@ -70,7 +78,7 @@ class CrossEncoderModel:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         truncating = Tokenizer.from_buffer(tokenizer)
         truncating.enable_truncation(max_tokens)
-        return cls(session, truncating, facts)
+        return cls(session, truncating, facts, folder)
 
     def scores(self, query: str, texts: Sequence[str]) -> Scores:
         """Score texts for a query.
@@ -89,6 +97,23 @@ class CrossEncoderModel:
             batch = by_length[start : start + _BATCH]
             scores[batch] = self._run([pairs[i] for i in batch])
         return scores
+
+    def save(self, folder: Path) -> None:
+        """Copy the model's files.
+
+        Args:
+            folder: made if it is not there.
+
+        Raises:
+            InputError: the folder cannot be written to, or the one that was opened is no longer there.
+        """
+        for name in (ONNX_MODEL, TOKENIZER, CROSS_ENCODER_FACTS):  # the facts last: they make it a model
+            try:
+                source = (self._folder / name).open("rb")
+            except OSError as error:
+                raise InputError(f"cannot be read: {error.strerror}", path=self._folder / name) from error
+            with source, replacing(folder / name) as target:
+                shutil.copyfileobj(source, target)
 
     def _run(self, pairs: Sequence[Encoding]) -> npt.NDArray[np.float32]:
         """Run the graph on pairs, padded to the longest; where the mask is 0, any id will do."""

@@ -157,10 +157,15 @@ def _lists(
     return lists
 
 
-def _load(start: str, seed: int, max_tokens: int) -> "CrossEncoder":
+def check_extra() -> None:
+    """Raise MissingExtraError unless what training needs is installed; imports nothing."""
     for package in ("torch", "sentence_transformers", "onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtraError("training a cross-encoder", "build")
+
+
+def _load(start: str, seed: int, max_tokens: int) -> "CrossEncoder":
+    check_extra()
     from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder
     from transformers import set_seed

@@ -14,6 +14,7 @@ from tilth.files import replacing
 from tilth.reranking.answerability import Answerability, Decision, query_signals
 from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
 from tilth.reranking.calibration import Calibration, Stored
+from tilth.reranking.cross_encoder_stage import STAGE, CrossEncoderStage, Texts
 from tilth.reranking.feature_names import NAMES
 from tilth.reranking.features import feature_matrix
 from tilth.reranking.models import Model, open_model
@@ -37,15 +38,26 @@ class Reranked(NamedTuple):
     decision: Decision | None  # whether the shop has an answer
 
 
+class Refined(NamedTuple):
+    """A ranking whose first products were ordered by the second stage, and what that left out, and why."""
+
+    ranked: RankedPlaces
+    skipped: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Reranker:
-    """A model over the features of candidates, with its calibration; safe to share between threads."""
+    """A model over the features of candidates, with its calibration; safe to share between threads.
+
+    `stage`, if there is one, orders the first products of the model's order anew.
+    """
 
     model: Model
     depth: int = DEPTH
     behaviour: Behaviour = NO_BEHAVIOUR
     calibration: Calibration | None = None
     answerability: Answerability | None = None
+    stage: CrossEncoderStage | None = None
 
     def rerank(self, view: View, text: str, candidates: Candidates, fused: RankedPlaces) -> Reranked:
         """Order the first `depth` fused candidates by the model; the others keep their order below them.
@@ -86,17 +98,50 @@ class Reranker:
             return None
         return self.answerability.decide(signals(view, text, features, chances))
 
+    def refine(self, text: str, candidates: Candidates, ranked: RankedPlaces, texts: Texts) -> Refined:
+        """Let the second stage order the first products; without one, nothing changes.
+
+        Probabilities are the model's own, whatever the second stage says: they need not descend any more.
+
+        Args:
+            text: the query as it was searched.
+            candidates: what the retrievers found.
+            ranked: some of them in the model's order, those whose identifier was typed first.
+            texts: gives what is read of products.
+
+        Returns:
+            The same products. Those whose identifier was typed stay first, and are not read.
+        """
+        known = np.isin(ranked.places, list(candidates.identified))
+        places, scores = ranked.places[~known], ranked.scores[~known].astype(np.float64)
+        if self.stage is None or not len(places):
+            return Refined(ranked, {})
+        ids = [candidates.ids[place] for place in places[: self.depth].tolist()]
+        first, left_out = self.stage.refine(text, ids, scores, texts)
+        skipped = {STAGE: left_out} if left_out else {}
+        if not len(first):
+            return Refined(ranked, skipped)
+        scores[: len(first)] = first
+        order = np.lexsort((places, -scores))
+        above = ranked.scores[known] - ranked.scores[known].min(initial=np.inf) + scores.max() + 1
+        refined = RankedPlaces(
+            np.concatenate([ranked.places[known], places[order]]), np.concatenate([above, scores[order]])
+        )
+        return Refined(refined, skipped)
+
     def save(self, folder: Path) -> None:
-        """Write the model and what it knows of behaviour; calibrations are the release's own.
+        """Write the models and what is known of behaviour; calibrations are the release's own.
 
         Args:
             folder: made if it is not there.
 
         Raises:
-            InputError: the folder cannot be written to.
+            InputError: the folder cannot be written to, or the files of the second stage cannot be read.
         """
         with replacing(folder / _BEHAVIOUR) as file:
             file.write(orjson.dumps(self.behaviour.to_json()))
+        if self.stage is not None:
+            self.stage.save(folder)
         self.model.save(folder)  # last: a folder half written is refused
 
     def calibration_json(self) -> dict[str, Any]:
@@ -163,8 +208,9 @@ def open_reranker(folder: Path, calibration: Mapping[str, Any] | None) -> Rerank
         raise IndexFormatError(
             f"{folder / _BEHAVIOUR}: is damaged ({error}). Propose the release anew"
         ) from error
+    stage = CrossEncoderStage.open(folder)
     if calibration is None:
-        return Reranker(model, behaviour=behaviour)
+        return Reranker(model, behaviour=behaviour, stage=stage)
     stored = Stored("calibration", calibration)
     chances, answer = stored.value("probability"), stored.value("answer")
     return Reranker(
@@ -173,4 +219,5 @@ def open_reranker(folder: Path, calibration: Mapping[str, Any] | None) -> Rerank
         behaviour,
         None if chances is None else Calibration.from_json(chances),
         None if answer is None else Answerability.from_json(answer),
+        stage,
     )

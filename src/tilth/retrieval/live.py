@@ -71,7 +71,7 @@ class LiveIndex:
         is searched until the new one is there.
 
         Returns:
-            The view from now on; with that exception it holds every change that was committed before the call.
+            The view from now on, which else holds every change that was committed before the call.
 
         Raises:
             IndexFormatError: the new generation is damaged; the view stays as it was.

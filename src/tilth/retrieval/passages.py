@@ -25,6 +25,7 @@ _TITLE_SHARE = 0.25  # of a passage, at most, for the title that opens it
 _REMEMBERED = 300_000  # words whose numbers of tokens are kept
 
 Words = list[str]
+_Known = dict[str, int]  # the tokens of words
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,40 +91,46 @@ class PassageCutter:
             raise SettingError(f"head_tokens is {settings.head_tokens}; the prefix alone has {reserved}")
         self._title_room = int(self._room * _TITLE_SHARE)
         self._longest = self._room if single else self._room - self._title_room
-        self._tokens: dict[str, int] = {}
+        self._tokens: _Known = {}
 
     def cut(self, products: Sequence[Product]) -> list[Cut]:
         """Cut products; quick for many at a time, since their words are tokenised together."""
         whole = self._whole(products) if self.settings.passages == 1 else [None] * len(products)
         rest = [_sections(product) for product, cut in zip(products, whole, strict=True) if cut is None]
-        self._learn(chain.from_iterable(words for each in rest for section in each for words in section))
-        packed = (self._pack(*each) for each in rest)
+        words = (words for each in rest for section in each for words in section)
+        known = self._learn(chain.from_iterable(words))
+        packed = (self._pack(known, *each) for each in rest)
         return [cut or next(packed) for cut in whole]
 
     def _whole(self, products: Sequence[Product]) -> list[Cut | None]:
         """Return the only passage of each product that fits into it, which most do; None for the others."""
         texts = [_text(product).split() for product in products]
-        self._learn(chain.from_iterable(texts))
+        known = self._learn(chain.from_iterable(texts))
         return [
             Cut((" ".join(words),), 0)
-            if words and sum(self._tokens.get(word, self._room + 1) for word in words) <= self._room
+            if words and sum(known.get(word, self._room + 1) for word in words) <= self._room
             else None
             for words in texts
         ]
 
-    def _learn(self, words: Iterable[str]) -> None:
-        """Count the tokens of words that were not met before, as they are after a blank."""
-        if len(self._tokens) > _REMEMBERED:
-            self._tokens.clear()
-        new = [word for word in set(words) - self._tokens.keys() if len(word) <= _LONGEST_WORD]
-        encoded = self._tokenizer.encode_batch_fast([f" {word}" for word in new], add_special_tokens=False)
-        self._tokens.update(zip(new, map(len, encoded), strict=True))
+    def _learn(self, words: Iterable[str]) -> _Known:
+        """Count the tokens of words that were not met before, as they are after a blank.
 
-    def _units(self, texts: Sequence[Words]) -> list[_Unit]:
+        What is returned has all of the words, even if another thread begins a new memory meanwhile.
+        """
+        if len(self._tokens) > _REMEMBERED:
+            self._tokens = {}
+        known = self._tokens
+        new = [word for word in set(words) if word not in known and len(word) <= _LONGEST_WORD]
+        encoded = self._tokenizer.encode_batch_fast([f" {word}" for word in new], add_special_tokens=False)
+        known.update(zip(new, map(len, encoded), strict=True))
+        return known
+
+    def _units(self, texts: Sequence[Words], known: _Known) -> list[_Unit]:
         """Measure texts, leaving out words that no passage has room for."""
         units = []
         for words in texts:
-            counts = [self._tokens.get(word, self._room + 1) for word in words]
+            counts = [known.get(word, self._room + 1) for word in words]
             if counts and max(counts) > self._longest:
                 kept = [pair for pair in zip(words, counts, strict=True) if pair[1] <= self._longest]
                 words, counts = [word for word, _ in kept], [count for _, count in kept]
@@ -131,42 +138,43 @@ class PassageCutter:
                 units.append(_Unit(words, sum(counts)))
         return units
 
-    def _pack(self, *sections: list[Words]) -> Cut:
+    def _pack(self, known: _Known, *sections: list[Words]) -> Cut:
         """Fill passages section by section until there are enough."""
-        names, description, attributes = map(self._units, sections)
+        names, description, attributes = (self._units(section, known) for section in sections)
         if self.settings.passages == 1:
             names, description = [*names, *description], []
-        head, rest = self._fill([*names, *attributes], self._head_room)
+        head, rest = self._fill([*names, *attributes], self._head_room, known)
         leading = max(len(rest) - len(attributes), 0)  # of the names, if they are longer than the head
         bodies = [head] if head else []
-        opening = self._fill(names[:1], self._title_room)[0]
+        opening = self._fill(names[:1], self._title_room, known)[0]
         room = self._room - sum(unit.tokens for unit in opening)
         for section in ([*rest[:leading], *description], rest[leading:]):
             while section and len(bodies) < self.settings.passages:
-                body, section = self._fill(section, room)
+                body, section = self._fill(section, room, known)
                 bodies.append(body)
         texts = [_joined(body if body is head else [*opening, *body]) for body in bodies]
         words = sum(len(text) for section in sections for text in section)
         return Cut(tuple(texts), words - sum(len(unit.words) for body in bodies for unit in body))
 
-    def _fill(self, units: list[_Unit], room: int) -> tuple[list[_Unit], list[_Unit]]:
+    def _fill(self, units: list[_Unit], room: int, known: _Known) -> tuple[list[_Unit], list[_Unit]]:
         """Return the units that fit one after another, and the rest; a unit too long for any is divided."""
         for number, unit in enumerate(units):
             if unit.tokens > room:
                 if unit.tokens <= self._room and number:
                     return units[:number], units[number:]
-                first, second = self._divide(unit, room)
+                first, second = _divide(unit, room, known)
                 return [*units[:number], *first], [*second, *units[number + 1 :]]
             room -= unit.tokens
         return units, []
 
-    def _divide(self, unit: _Unit, room: int) -> tuple[list[_Unit], list[_Unit]]:
-        """Divide a unit at the last blank before `room` is full."""
-        ends = list(accumulate(self._tokens[word] for word in unit.words))
-        count = bisect_right(ends, room)
-        taken = ends[count - 1] if count else 0
-        first, second = _Unit(unit.words[:count], taken), _Unit(unit.words[count:], unit.tokens - taken)
-        return [first] if first.words else [], [second] if second.words else []
+
+def _divide(unit: _Unit, room: int, known: _Known) -> tuple[list[_Unit], list[_Unit]]:
+    """Divide a unit at the last blank before `room` is full."""
+    ends = list(accumulate(known[word] for word in unit.words))
+    count = bisect_right(ends, room)
+    taken = ends[count - 1] if count else 0
+    first, second = _Unit(unit.words[:count], taken), _Unit(unit.words[count:], unit.tokens - taken)
+    return [first] if first.words else [], [second] if second.words else []
 
 
 def _joined(units: Sequence[_Unit]) -> str:

@@ -9,7 +9,6 @@ from ir_measures import Measure
 
 from tilth.errors import InputError, SettingError
 from tilth.evaluation.measures import measure
-from tilth.evaluation.splits import folds
 from tilth.pipeline import Pipeline
 from tilth.qrels import Qrels
 from tilth.reranking.answerability import Answerability, fit_answerability
@@ -18,8 +17,9 @@ from tilth.reranking.calibration import Calibration, fit_calibration
 from tilth.reranking.models import train
 from tilth.reranking.reranker import Reranker, signals
 from tilth.reranking.settings import DEFAULT, Settings
-from tilth.training.held_out import HeldOut, cross_fit
-from tilth.training.pools import LabelledPool, as_run, training_data
+from tilth.retrieval.build_settings import Progress
+from tilth.training.held_out import HeldOut, cross_fit, deal
+from tilth.training.pools import LabelledPool, as_run, training_data, untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def fit_reranker(
     settings: Settings = DEFAULT,
     behaviour: Behaviour = NO_BEHAVIOUR,
     threads: int = 0,
+    progress: Progress = untold,
 ) -> Fitted:
     """Choose a kind of model, train it on all the queries, and calibrate it.
 
@@ -65,15 +66,19 @@ def fit_reranker(
         settings: of every training; `threshold` is the least grade that is relevant.
         behaviour: clicks that the features were made with.
         threads: of LightGBM; 0: all cores.
+        progress: is told of every fold of every kind.
 
     Returns:
         The reranker; without a calibration, and with a warning, where there are too few labels for one.
 
     Raises:
-        SettingError: there are fewer queries than folds, or no kind could be trained.
+        InputError: there are fewer queries than folds, or none of them has a relevant product.
+        SettingError: no kind could be trained.
     """
-    dealt = folds([pool.query for pool in pools], k, seed=seed)
-    fitted, failed = try_kinds(kinds, pools, dealt, seed=seed, settings=settings, threads=threads)
+    dealt = deal([pool.query for pool in pools], k, seed=seed)
+    fitted, failed = try_kinds(
+        kinds, pools, dealt, seed=seed, settings=settings, threads=threads, progress=progress
+    )
     judged = qrels.only([pool.query.query_id for pool in pools])
     means = {
         kind: float(measure(as_run(kind, pools, one.scores), judged, [by]).values.mean())
@@ -96,6 +101,7 @@ def try_kinds(
     seed: int,
     settings: Settings = DEFAULT,
     threads: int = 0,
+    progress: Progress = untold,
 ) -> tuple[dict[str, HeldOut], dict[str, str]]:
     """Train each kind fold by fold.
 
@@ -106,6 +112,7 @@ def try_kinds(
         seed: of every training.
         settings: of every training.
         threads: of LightGBM; 0: all cores.
+        progress: is told of every fold of every kind.
 
     Returns:
         What each kind gave, and why the others could not be trained.
@@ -117,7 +124,9 @@ def try_kinds(
     failed: dict[str, str] = {}
     for kind in kinds:
         try:
-            fitted[kind] = cross_fit(kind, pools, dealt, seed=seed, settings=settings, threads=threads)
+            fitted[kind] = cross_fit(
+                kind, pools, dealt, seed=seed, settings=settings, threads=threads, progress=progress
+            )
         except SettingError as error:
             failed[kind] = str(error)
     if not fitted:
@@ -187,9 +196,8 @@ def fit_answers(
     Raises:
         InputError: there are too few queries.
     """
-    known = [pool for pool in pools if pool.answerable is not None]
-    described = [signals_of(pipeline, pool, scores[pool.query.query_id], calibration) for pool in known]
-    return fit_answerability(np.array(described), [bool(pool.answerable) for pool in known])
+    described = [signals_of(pipeline, pool, scores[pool.query.query_id], calibration) for pool in pools]
+    return fit_answerability(np.array(described), [pool.answerable for pool in pools])
 
 
 def signals_of(

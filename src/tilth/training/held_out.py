@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tilth.errors import SettingError
+from tilth.errors import InputError, SettingError
+from tilth.evaluation.splits import folds
+from tilth.query import Query
 from tilth.reranking.boosting import Boosted
-from tilth.reranking.models import Model, train
+from tilth.reranking.models import KINDS, Model, train
 from tilth.reranking.settings import DEFAULT, Settings
-from tilth.training.pools import LabelledPool, training_data
+from tilth.retrieval.build_settings import Progress
+from tilth.training.pools import LabelledPool, training_data, untold
+
+LEAST_FOLDS = 3  # one is held out, one stops, one trains
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +45,56 @@ class HeldOut:
         return total
 
 
+def deal(queries: Sequence[Query], k: int, *, seed: int) -> list[tuple[str, ...]]:
+    """Deal queries into folds.
+
+    Args:
+        queries: to learn from.
+        k: the number of folds, from 3.
+        seed: another seed gives other folds.
+
+    Returns:
+        The query ids of each fold.
+
+    Raises:
+        InputError: there are fewer different queries than folds.
+        SettingError: `k` is below 3.
+    """
+    _check_folds(k)
+    try:
+        return folds(queries, k, seed=seed)
+    except SettingError as error:
+        raise InputError(
+            f"{len(queries)} judged queries to learn from are too few for {k} folds",
+            remedy="Judge more queries that differ, or take fewer folds",
+        ) from error
+
+
+def _check_folds(k: int) -> None:
+    if k < LEAST_FOLDS:
+        raise SettingError(f"{k} folds are too few: one is held out, one stops, one trains")
+
+
 def cross_fit(
     kind: str,
     pools: Sequence[LabelledPool],
-    folds: Sequence[Sequence[str]],
+    dealt: Sequence[Sequence[str]],
     *,
     seed: int,
     settings: Settings = DEFAULT,
     threads: int = 0,
+    progress: Progress = untold,
 ) -> HeldOut:
     """Score every fold by a model of the others; of these, the next fold says when to stop.
 
     Args:
         kind: of `tilth.reranking.models.KINDS`.
         pools: of all queries.
-        folds: query ids, at least three folds, each query in one.
+        dealt: the folds, at least three, as query ids, each query in one.
         seed: of every training.
         settings: of every training.
         threads: of LightGBM; 0: all cores.
+        progress: is told of every fold.
 
     Returns:
         The scores of the queries in the folds.
@@ -65,10 +102,9 @@ def cross_fit(
     Raises:
         SettingError: there are fewer than three folds, or one of them leaves nothing to learn.
     """
-    if len(folds) < 3:
-        raise SettingError(f"{len(folds)} folds are too few: one is held out, one stops, one trains")
+    _check_folds(len(dealt))
     by_id = {pool.query.query_id: pool for pool in pools}
-    parts = [[by_id[query_id] for query_id in fold if query_id in by_id] for fold in folds]
+    parts = [[by_id[query_id] for query_id in fold if query_id in by_id] for fold in dealt]
     start = time.perf_counter()
     scores: dict[str, npt.NDArray[np.float64]] = {}
     models = []
@@ -78,6 +114,7 @@ def cross_fit(
         model = train_until(kind, learned, parts[following], seed=seed, settings=settings, threads=threads)
         scores.update((pool.query.query_id, model.predict(pool.pool.features)) for pool in held)
         models.append(model)
+        progress(kind, len(models), len(parts))
     return HeldOut(kind, scores, tuple(models), time.perf_counter() - start)
 
 
@@ -108,7 +145,7 @@ def train_until(
     Raises:
         SettingError: there is nothing to learn.
     """
-    if validation:
+    if validation and KINDS.get(kind) is Boosted:
         data, others = training_data(learned), training_data(validation)
         stopped = train(kind, data, others, seed=seed, settings=settings, threads=threads)
         if isinstance(stopped.scorer, Boosted):

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tilth.errors import InputError
+from tilth.errors import InputError, SettingError
+from tilth.feedback import Impression
 from tilth.pipeline import Pipeline, Pool
 from tilth.qrels import Qrels
 from tilth.query import Query
-from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
+from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour, Counts
 from tilth.reranking.feature_names import NAMES
 from tilth.reranking.training import TrainingData
+from tilth.retrieval.build_settings import Progress
 from tilth.run import Hit, Run
 
 NO_ANSWER = "none"  # the kind of queries of which it is known that the shop has no answer
@@ -27,12 +29,39 @@ class LabelledPool:
     pool: Pool
     grades: npt.NDArray[np.int64]  # (M,) 0 where unjudged, as measures read it
     judged: npt.NDArray[np.bool_]  # (M,) all true where the query is known to have no answer
-    answerable: bool | None  # whether the shop has an answer; None where nothing was judged
+    answerable: bool  # whether the shop has an answer, as far as was judged
+    labels: int  # judgments of candidates that were made; 1 where only the lack of an answer is known
 
     def identified_first(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Lift the products whose identifier was typed above all others, as serving does."""
         known = self.pool.features[:, _IDENTIFIED] == 1
         return np.where(known, scores + 1 + np.ptp(scores), scores)
+
+
+def untold(stage: str, done: int, total: int | None = None, /) -> None:
+    """Report progress to nobody."""
+
+
+def known_queries(queries: Iterable[Query], qrels: Qrels) -> list[Query]:
+    """Return the queries that say something: those that are judged or known to have no answer."""
+    return [query for query in queries if query.query_id in qrels.grades or query.kind == NO_ANSWER]
+
+
+def count_clicks(pages: Iterable[Impression]) -> Behaviour:
+    """Return how often each product was shown and clicked after each query, as the features need it.
+
+    Args:
+        pages: a log of result pages.
+
+    Returns:
+        The counts; positions are not corrected for.
+    """
+    counts: dict[tuple[str, str], Counts] = {}
+    for page in pages:
+        for rank, product_id in enumerate(page.shown, start=1):
+            shown, clicked = counts.get((page.query, product_id), (0.0, 0.0))
+            counts[page.query, product_id] = Counts(shown + 1, clicked + (rank in page.clicked))
+    return Behaviour.of(counts)
 
 
 def label_pools(
@@ -43,16 +72,18 @@ def label_pools(
     behaviour: Behaviour = NO_BEHAVIOUR,
     *,
     relevant: int = 1,
+    progress: Progress = untold,
 ) -> list[LabelledPool]:
     """Retrieve the pools of queries and join the grades.
 
     Args:
         pipeline: what retrieves; its fusion orders the pools.
-        queries: those that are judged or of the kind `none` are kept.
+        queries: those of `known_queries` are kept.
         qrels: the grades.
         depth: candidates a query.
         behaviour: clicks, for the features.
         relevant: the least grade of an answer.
+        progress: is told of every query.
 
     Returns:
         The pools, in the order of the queries; a query without candidates has none.
@@ -60,10 +91,12 @@ def label_pools(
     Raises:
         InputError: no query has both a judgment and candidates.
     """
-    wanted = {q.query_id: q for q in queries if q.query_id in qrels.grades or q.kind == NO_ANSWER}
-    pools = pipeline.pools(list(wanted.values()), depth, behaviour)
-    labelled = [_label(wanted[pool.query_id], pool, qrels, relevant) for pool in pools]
-    if not any(pool.judged.any() for pool in labelled):
+    wanted = {query.query_id: query for query in known_queries(queries, qrels)}
+    labelled = []
+    for pool in pipeline.pools(list(wanted.values()), depth, behaviour):
+        labelled.append(_label(wanted[pool.query_id], pool, qrels, relevant))
+        progress("searching", len(labelled), len(wanted))
+    if not any(pool.judged.any() for pool in labelled if pool.query.query_id in qrels.grades):
         raise InputError(
             "no query has a judged product among its candidates",
             remedy="Queries and qrels need the same query ids, and qrels the product ids of the catalogue",
@@ -75,10 +108,11 @@ def _label(query: Query, pool: Pool, qrels: Qrels, relevant: int) -> LabelledPoo
     known = qrels.grades.get(query.query_id)
     if known is None:
         size = len(pool.product_ids)
-        return LabelledPool(query, pool, np.zeros(size, np.int64), np.ones(size, bool), answerable=False)
+        return LabelledPool(query, pool, np.zeros(size, np.int64), np.ones(size, bool), False, labels=1)
     grades = np.array([known.get(product_id, 0) for product_id in pool.product_ids], np.int64)
     judged = np.array([product_id in known for product_id in pool.product_ids], bool)
-    return LabelledPool(query, pool, grades, judged, any(grade >= relevant for grade in known.values()))
+    answerable = any(grade >= relevant for grade in known.values())
+    return LabelledPool(query, pool, grades, judged, answerable, labels=int(judged.sum()))
 
 
 def training_data(pools: Iterable[LabelledPool]) -> TrainingData:
@@ -92,8 +126,13 @@ def training_data(pools: Iterable[LabelledPool]) -> TrainingData:
 
     Returns:
         The rows, query by query.
+
+    Raises:
+        SettingError: there is no pool.
     """
     kept = list(pools)
+    if not kept:
+        raise SettingError("no query to learn from has candidates: nothing can be learnt")
     return TrainingData(
         np.concatenate([pool.pool.features for pool in kept]),
         np.concatenate([pool.grades for pool in kept]),

@@ -1,0 +1,86 @@
+"""`tilth context`: what a language model is given to answer a query from."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from tilth.cli.indexing import Json, StoreUrl
+from tilth.cli.terminal import print_json
+from tilth.context import Context, build_context
+from tilth.context_text import Source
+from tilth.errors import InputError
+from tilth.pipeline import open_index
+
+
+def context(
+    index: Annotated[Path, typer.Argument(help="The index folder.")],
+    query: Annotated[str, typer.Argument(help="What a customer types.")],
+    budget: Annotated[int, typer.Option(min=1, help="Tokens of the whole text, at most.")] = 1500,
+    template: Annotated[str, typer.Option(help="markdown, json or xml.")] = "markdown",
+    filters: Annotated[
+        str | None, typer.Option(help='Conditions as JSON: \'{"brand": "Terra", "price": {"lte": 20}}\'.')
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits are looked at.")] = 20,
+    passages: Annotated[int, typer.Option(min=1, help="Passages a product, at most.")] = 2,
+    tokenizer: Annotated[
+        str, typer.Option(help="What counts tokens: encoder, or characters (one token for four).")
+    ] = "encoder",
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Write the products that answer a query as text for a language model, under a budget of tokens."""
+    pipeline = open_index(index, store=store)
+    made = build_context(
+        pipeline,
+        query,
+        budget_tokens=budget,
+        filters=_conditions(filters),
+        k=k,
+        passages_per_product=passages,
+        template=template,
+        tokenizer=tokenizer,
+    )
+    pipeline.close()
+    if as_json:
+        print_json(context_to_json(made))
+    else:
+        typer.echo(made.text, nl=False)
+
+
+def context_to_json(made: Context) -> dict[str, Any]:
+    """Return a context as plain data: its text, and passages and variants with facts of their products."""
+    return {
+        "query": made.query,
+        "language": made.language,
+        "tokens": made.tokens,
+        "nearest": made.nearest,
+        "decision": None if made.decision is None else asdict(made.decision),
+        "passages": [each for source in made.sources for each in _passages(source)],
+        "variants": [
+            {"label": source.label, **asdict(variant.offer), "differences": dict(variant.differences)}
+            for source in made.sources
+            for variant in source.variants
+        ],
+        "left_out": list(made.left_out),
+        "text": made.text,
+    }
+
+
+def _passages(source: Source) -> list[dict[str, Any]]:
+    facts = {"label": source.label, **asdict(source.offer)}
+    return [facts | asdict(passage) for passage in source.passages]
+
+
+def _conditions(text: str | None) -> dict[str, object] | None:
+    if text is None:
+        return None
+    try:
+        conditions = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"is not JSON: {error}", field="--filters", value=text) from error
+    if not isinstance(conditions, dict):
+        raise InputError("is not a JSON object", field="--filters", value=text)
+    return conditions
