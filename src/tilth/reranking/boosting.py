@@ -113,7 +113,8 @@ def _parameters(kind: str, data: TrainingData, settings: Settings) -> dict[str, 
         "lambdarank": {"label_gain": list(range(grades))},  # linear, as our nDCG
         "multiclass": {"num_class": grades},
     }
-    by_query = {"bagging_by_query": kind in _RANKING}  # LightGBM 4.7 learns next to nothing pointwise with it
+    # LightGBM 4.7 learns next to nothing from whole queries by any other loss.
+    by_query = {"bagging_by_query": kind == "lambdarank"}
     return (
         _FIXED
         | by_query
