@@ -57,7 +57,7 @@ def _processor() -> str:
 def _commit() -> str:
     """Return the short hash, with `-dirty` where any tracked file but the results differs from it."""
     commit = _git("rev-parse", "--short", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":!{RESULTS}")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS}")
     return (commit or "unknown") + ("-dirty" if changes else "")
 
 

@@ -4,14 +4,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from tilth.cli.indexing import Json, StoreUrl
+from tilth.cli.searching import read_conditions
 from tilth.cli.terminal import print_json
 from tilth.context import Context, build_context
 from tilth.context_text import Source
-from tilth.errors import InputError
 from tilth.pipeline import open_index
 
 
@@ -37,7 +36,7 @@ def context(
         pipeline,
         query,
         budget_tokens=budget,
-        filters=_conditions(filters),
+        filters=read_conditions(filters),
         k=k,
         passages_per_product=passages,
         template=template,
@@ -72,15 +71,3 @@ def context_to_json(made: Context) -> dict[str, Any]:
 def _passages(source: Source) -> list[dict[str, Any]]:
     facts = {"label": source.label, **asdict(source.offer)}
     return [facts | asdict(passage) for passage in source.passages]
-
-
-def _conditions(text: str | None) -> dict[str, object] | None:
-    if text is None:
-        return None
-    try:
-        conditions = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"is not JSON: {error}", field="--filters", value=text) from error
-    if not isinstance(conditions, dict):
-        raise InputError("is not a JSON object", field="--filters", value=text)
-    return conditions

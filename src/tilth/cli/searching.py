@@ -44,7 +44,7 @@ def search(
     ] = False,
 ) -> None:
     """Search an index."""
-    conditions = _conditions(filters)
+    conditions = read_conditions(filters)
     counted = [name.strip() for name in facets.split(",")] if facets else []
     pipeline = open_index(index, store=store)
     for text in [query] if query is not None else _typed():
@@ -94,7 +94,8 @@ def _values(facts: Mapping[str, Any]) -> str:
     return text + (f", ... {facts['distinct']:,} in all" if facts.get("distinct", 0) > _SHOWN else "")
 
 
-def _conditions(text: str | None) -> dict[str, object] | None:
+def read_conditions(text: str | None) -> dict[str, object] | None:
+    """Read the option --filters; None where it is absent, InputError where it is no JSON object."""
     if text is None:
         return None
     try:
