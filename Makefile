@@ -10,14 +10,14 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt --editable '.[build,dev,llm,postgres,report]'
+	$(PIP) install --constraint constraints.txt --editable '.[build,dev,langchain,llama-index,llm,postgres,report,serve,tracing]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
 	$(PIP) install --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
-demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluation table, a reranker in force
+demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluation table, a reranker in force, the service
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
 
 test: .venv/installed

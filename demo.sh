@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The sample shop from nothing: catalogue, index, ten answered queries, the evaluation table, a reranker in force.
+# The sample shop from nothing: catalogue, index, ten answered queries, the evaluation table, a reranker in force,
+# and in the end the service with its page, until Ctrl-C.
 set -euo pipefail
 folder=${1:-demo}
 products=${2:-5000}
+port=${3:-8080}
 
 say() {
   local word line="$"
@@ -37,3 +39,7 @@ say tilth release promote "$folder/index" r1 --budget-ms 100  # a machine that s
 for query in 'cow manure 20 kg' 'laptop'; do
   say tilth search "$folder/index" "$query" -k 2 --explain
 done
+say tilth context "$folder/index" 'what to feed tomatoes with' --budget 300
+export TILTH_JUDGING__QUERIES="$folder/shop/queries.tsv" TILTH_LOGGING__FORMAT=text TILTH_LOGGING__LEVEL=warning
+printf '\nThe service: search, judging, reports and figures at the address below; Ctrl-C ends it.\n'
+say exec tilth serve "$folder/index" --port "$port"

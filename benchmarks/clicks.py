@@ -25,6 +25,7 @@ import numpy.typing as npt
 from record import Figure, record
 from tilth.evaluation.measures import measure, parse_measures, relevant_queries
 from tilth.evaluation.splits import folds
+from tilth.one_search import DEPTH
 from tilth.online.click_counts import Pair, count_clicks
 from tilth.online.click_models import fit_position_model, perplexity
 from tilth.online.counterfactual import (
@@ -44,7 +45,7 @@ from tilth.online.simulation import (
     make_pages,
     simulate,
 )
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.pipeline import Pipeline, open_index
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
 from tilth.reranking.feature_names import FEATURES

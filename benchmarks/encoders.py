@@ -24,7 +24,8 @@ from record import Figure, record
 from tilth.evaluation.experiment import evaluate
 from tilth.evaluation.measures import parse_measures
 from tilth.evaluation.report import evaluation_report
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import Pipeline, open_index
 from tilth.protocols import Encoder
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries

@@ -25,7 +25,8 @@ from tilth.evaluation.splits import RETRIEVAL, folds, queries_of, split
 from tilth.labelling.bootstrap import Label, label, relevance, relevances, shares
 from tilth.labelling.choosing import CUTOFF, STRATEGIES, expected_qrels, next_pairs
 from tilth.labelling.pooling import NOT_FOUND, Pair, Pool, pool
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import Pipeline, open_index
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
 from tilth.reranking.feature_names import FEATURES

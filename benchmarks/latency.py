@@ -50,7 +50,8 @@ from record import Figure, record
 from tilth.catalog import Product
 from tilth.errors import InputError
 from tilth.evaluation.measures import DEFAULT, judged_only, measure
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import Pipeline, open_index
 from tilth.qrels import read_qrels
 from tilth.query import Query, read_queries
 from tilth.ranking import Ranking

@@ -21,7 +21,8 @@ from tilth.evaluation.measures import DEFAULT, judged_only
 from tilth.evaluation.report import evaluation_report
 from tilth.evaluation.selection import assemble, cross_validate, score_candidates
 from tilth.evaluation.splits import folds
-from tilth.pipeline import DEPTH, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import open_index
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
 from tilth.retrieval.fusion import Fusion, fuse, grid

@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, func, select
 
 from postgres import new_schemas, running_postgres
 from shop import SHOP
-from tilth.errors import InputError
+from tilth.errors import InputError, SettingError
 from tilth.judgment_log import JudgmentLog
 from tilth.judgments import Judgment
 from tilth.store import Store
+from tilth.store_schema import JUDGMENTS, WITHDRAWN
 
 NewUrl = Callable[[], str]
 NOON = datetime(2026, 5, 31, 12, tzinfo=UTC)
@@ -156,6 +157,118 @@ def test_a_follower_misses_nothing_of_two_writers(url: str) -> None:
                 found.append(judgment)
         assert len(found) == follower.count() == 61
         assert found.count(ONE) == 1
+
+
+# --- withdrawal -----------------------------------------------------------------------------------
+
+LATER = NOON + timedelta(hours=1)
+
+
+def said(log: JudgmentLog) -> list[Judgment]:
+    return [judgment for _, judgment in log.judgments()]
+
+
+def withdraw(log: JudgmentLog, judgment: Judgment = ONE) -> Judgment | None:
+    return log.withdraw(judgment.judge, judgment.query_id, judgment.product_id, LATER, kind=judgment.kind)
+
+
+def test_the_opinion_before_counts_again(url: str) -> None:
+    again = replace(ONE, grade=0, time=NOON + timedelta(seconds=1))
+    with Store.open(url) as store:
+        log = JudgmentLog(store)
+        log.append([again, ONE])  # by time, not in the order of the log
+        assert withdraw(log) == again
+        assert (said(log), log.count()) == ([ONE], 1)
+    with Store.open(url, create=False) as store:
+        log = JudgmentLog(store)
+        assert list(log.judgments()) == [(2, ONE)]
+        assert withdraw(log) == ONE
+        assert (said(log), log.count(), withdraw(log)) == ([], 0, None)
+        with store.engine.connect() as connection:
+            assert connection.execute(select(func.count()).select_from(JUDGMENTS)).scalar_one() == 2
+            rows = connection.execute(select(WITHDRAWN).order_by(WITHDRAWN.c.number)).all()
+        microseconds = int(LATER.timestamp()) * 1_000_000
+        assert [tuple(row) for row in rows] == [(1, microseconds), (2, microseconds)]
+
+
+def test_only_what_that_judge_said_of_that_pair_is_withdrawn(store: Store) -> None:
+    log = JudgmentLog(store)
+    others = [
+        replace(ONE, judge="bert"), replace(ONE, query_id="q2"), replace(ONE, product_id="m1"),
+        replace(ONE, kind="model", time=LATER),
+    ]  # fmt: skip
+    log.append([ONE, *others])
+    assert withdraw(log, replace(ONE, judge="carl")) is None
+    assert withdraw(log) == ONE
+    assert withdraw(log) is None
+    assert said(log) == others
+
+
+def test_what_was_withdrawn_comes_back_only_as_a_new_opinion(store: Store) -> None:
+    log = JudgmentLog(store)
+    log.append([ONE])
+    withdraw(log)
+    assert (log.append([ONE]), said(log)) == (0, [])
+    anew = replace(ONE, time=NOON + timedelta(microseconds=1))
+    assert (log.append([ONE, anew]), said(log)) == (1, [anew])
+
+
+def test_of_several_withdrawals_at_once_each_takes_another_judgment(url: str) -> None:
+    opinions = [replace(ONE, time=NOON + timedelta(seconds=n)) for n in range(8)]
+    with Store.open(url) as one, Store.open(url) as other:
+        JudgmentLog(one).append(opinions)
+        taken: list[Judgment | None] = []
+        logs = [JudgmentLog(store) for store in (one, other)] * 5
+        threads = [threading.Thread(target=lambda log=log: taken.append(withdraw(log))) for log in logs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(each.time for each in taken if each) == [each.time for each in opinions]
+        assert taken.count(None) == 2
+
+
+def test_a_time_without_a_zone_is_refused(store: Store) -> None:
+    log = JudgmentLog(store)
+    log.append([ONE])
+    with pytest.raises(SettingError, match="has no time zone"):
+        log.withdraw("anna", "q1", "m2", datetime(2026, 6, 1))
+    assert log.count() == 1
+
+
+def test_a_follower_learns_of_withdrawals_by_the_state(store: Store) -> None:
+    log = JudgmentLog(store)
+    assert log.state() == (0, 0)
+    log.append([ONE, replace(ONE, judge="bert")])
+    log.append([ONE])
+    assert log.state() == (2, 0)
+    withdraw(log)
+    assert log.state() == (2, 1)
+    assert [number for number, _ in log.judgments(after=1)] == [2]
+
+
+def test_judgments_of_some_queries(store: Store) -> None:
+    log = JudgmentLog(store)
+    wanted = [replace(ONE, query_id=f"q{n}", kind="model" if n % 2 else "person") for n in range(2_500)]
+    log.append([*wanted, replace(ONE, query_id="q1", grade=3)])
+    withdraw(log, replace(ONE, query_id="q2"))
+    assert list(log.of_queries(["q1", "q2", "q3", "q9999"])) == [
+        wanted[1], wanted[3], replace(ONE, query_id="q1", grade=3),
+    ]  # fmt: skip
+    assert list(log.of_queries(["q1", "q3"], ["person"])) == [replace(ONE, query_id="q1", grade=3)]
+    assert len(list(log.of_queries([each.query_id for each in wanted]))) == 2_500
+    assert list(log.of_queries([])) == []
+
+
+def test_the_last_of_a_judge(store: Store) -> None:
+    log = JudgmentLog(store)
+    before = replace(ONE, product_id="m1", time=LATER)
+    log.append([before, ONE, replace(ONE, judge="bert"), replace(ONE, kind="bootstrap", grade=1)])
+    assert log.last_of("anna") == ONE
+    withdraw(log)
+    assert log.last_of("anna") == before
+    assert log.last_of("anna", kind="bootstrap") == replace(ONE, kind="bootstrap", grade=1)
+    assert log.last_of("carl") is None
 
 
 # What version 1 made in each database, before there were judgments.

@@ -34,9 +34,11 @@ from tilth.pipeline import Answer, Pipeline
 from tilth.reranking.answerability import Decision
 from tilth.retrieval.analyzer import analyze
 from tilth.retrieval.filters import Filters
+from tilth.retrieval.index import Index
 from tilth.retrieval.passages import PassageCutter
 
 ALIKE = 0.9  # of the terms of two texts, the least share in common that makes one a duplicate of the other
+TOKENIZERS = ("encoder", "characters")
 _LEAST_REPEATED = 12  # terms; to point to another place would cost more than a shorter text
 _NEGATIONS = frozenset(analyze("no not non never without cannot isn't don't doesn't не нет ни без кроме"))
 
@@ -100,20 +102,55 @@ def build_context(
         InputError: a filter names an unknown field or a value of the wrong type.
         SettingError: a number or name is out of its range, or the budget is too small for any product.
     """
-    for name, value in (("k", k), ("passages_per_product", passages_per_product)):
-        if value < 1:
-            raise SettingError(f"{name} is {value}; it must be at least 1")
-    if template not in TEMPLATES:
-        raise SettingError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
-    count = _counter(tokenizer, pipeline)
-    answer = pipeline.answer(query, k, filters)
-    groups = _groups(answer, pipeline.index.cutter)
-    page = _Page(answer, TEMPLATES[template], count, budget_tokens)
-    left_out = [group.first.id for group in groups if not page.takes(group, passages_per_product)]
-    if not page.sources and page.least > budget_tokens:
-        raise SettingError(f"budget_tokens is {budget_tokens}; the shortest text takes {page.least}")
+    if k < 1:
+        raise SettingError(f"k is {k}; it must be at least 1")
+    form = Form(budget_tokens, passages_per_product, template, tokenizer)
+    return context_of(pipeline.answer(query, k, filters), pipeline.index, form)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a context is written; see `build_context`."""
+
+    budget_tokens: int
+    passages_per_product: int = 2
+    template: str = "markdown"
+    tokenizer: str | Counter = "encoder"
+
+    def __post_init__(self) -> None:
+        if self.passages_per_product < 1:
+            raise SettingError(f"passages_per_product is {self.passages_per_product}; it must be at least 1")
+        if self.template not in TEMPLATES:
+            raise SettingError(f"no template {self.template!r}; there are {', '.join(TEMPLATES)}")
+        if isinstance(self.tokenizer, str) and self.tokenizer not in TOKENIZERS:
+            raise SettingError(
+                f"no tokenizer {self.tokenizer!r}; there are {' and '.join(TOKENIZERS)}, or any function"
+            )
+
+
+def context_of(answer: Answer, index: Index, form: Form) -> Context:
+    """Write what a language model needs to answer from hits that were found already.
+
+    Args:
+        answer: of a pipeline.
+        index: the generation that it was found in, which cuts passages and counts tokens.
+        form: how the context is written.
+
+    Returns:
+        The context.
+
+    Raises:
+        SettingError: the budget is too small for any product.
+    """
+    groups = _groups(answer, index.cutter)
+    page = _Page(answer, TEMPLATES[form.template], _counter(form.tokenizer, index), form.budget_tokens)
+    left_out = [group.first.id for group in groups if not page.takes(group, form.passages_per_product)]
+    if not page.sources and page.least > form.budget_tokens:
+        raise SettingError(f"budget_tokens is {form.budget_tokens}; the shortest text takes {page.least}")
     sources = tuple(page.sources)
-    return Context(query, page.text, page.tokens, page.language, sources, tuple(left_out), answer.decision)
+    return Context(
+        answer.query, page.text, page.tokens, page.language, sources, tuple(left_out), answer.decision
+    )
 
 
 # --- citations ------------------------------------------------------------------------------------
@@ -166,14 +203,12 @@ def _labels(cited: str) -> Iterator[str]:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def _counter(tokenizer: str | Counter, pipeline: Pipeline) -> Counter:
+def _counter(tokenizer: str | Counter, index: Index) -> Counter:
     if not isinstance(tokenizer, str):
         return tokenizer
     if tokenizer == "encoder":
-        return _encoder_tokens(pipeline.index.tokenizer)
-    if tokenizer == "characters":
-        return lambda text: math.ceil(len(text) / 4)
-    raise SettingError(f"no tokenizer {tokenizer!r}; there are encoder and characters, or any function")
+        return _encoder_tokens(index.tokenizer)
+    return lambda text: math.ceil(len(text) / 4)
 
 
 @lru_cache(maxsize=2)  # a copy takes a tenth of a second

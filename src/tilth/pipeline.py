@@ -3,6 +3,7 @@
 The index follows its store: see `tilth.retrieval.live`.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,16 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.catalog import Product
-from tilth.protocols import Allowed, Retriever
+from tilth.one_search import DEPTH, OneSearch, pairs
+from tilth.protocols import Retriever
 from tilth.query import Query, as_queries
 from tilth.ranking import Ranking, is_overtaken, read_ranking
 from tilth.reranking.answerability import Decision
 from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
-from tilth.reranking.cross_encoder_stage import Texts
 from tilth.reranking.cross_encoder_texts import ProductTexts
 from tilth.reranking.features import feature_matrix
 from tilth.reranking.training import Features
-from tilth.retrieval.candidates import NOTHING, RETRIEVERS, Candidates, retrieve
+from tilth.retrieval.candidates import RETRIEVERS, retrieve
+from tilth.retrieval.deadline import FINISH, Costs, Deadline
 from tilth.retrieval.filters import Filters
 from tilth.retrieval.fusion import RankedPlaces
 from tilth.retrieval.index import Index, open_store
@@ -32,10 +34,8 @@ from tilth.retrieval.live import LiveIndex
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.tfidf import TfidfRetriever
 from tilth.retrieval.view import View
-from tilth.run import Hit, Run
+from tilth.run import Run
 from tilth.store import Written
-
-DEPTH = 200  # candidates of each retriever that are fused, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Answer:
     milliseconds: Mapping[str, float]
     release: str | None
     decision: Decision | None
+    depth: int = DEPTH  # candidates that were asked of each retriever
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Pipeline:
         self.live, self._follows = live, ranking is None
         self.ranking = ranking or read_ranking(live.path)
         self.texts = ProductTexts(live)
+        self._costs = Costs()
 
     def __len__(self) -> int:
         """Return the number of products."""
@@ -178,6 +180,9 @@ class Pipeline:
         *,
         collapse: bool = False,
         facets: Sequence[str] = (),
+        deadline_ms: float = math.inf,
+        offset: int = 0,
+        depth: int = DEPTH,
     ) -> Answer:
         """Search for one query and say for each hit why it is there.
 
@@ -187,6 +192,12 @@ class Pipeline:
             filters: as in `search`.
             collapse: as in `search`.
             facets: fields whose values are counted.
+            deadline_ms: milliseconds that the search may take; stages that no longer fit into them are left
+                out, the least valuable first (cross-encoder, reranker, dense), and named in `skipped`. What
+                is found lexically always comes.
+            offset: how many of the first hits to leave out, those of earlier pages.
+            depth: candidates asked of each retriever, at least; the first page's `Answer.depth` on later
+                pages, so that the order is the same on all.
 
         Returns:
             Hits with their evidence, totals, facets, and the time of each stage.
@@ -198,10 +209,11 @@ class Pipeline:
         watch = Stopwatch()
         allowed = view.allowed(filters)
         watch.lap("filter")
-        search = self._searched(view, text, watch)
-        hits = search.best(k, allowed, collapse)
+        search = self._searched(view, text, watch, Deadline(deadline_ms, self._costs))
+        hits = search.best(offset + k if k > 0 else 0, allowed, collapse, depth)
         watch.lap("fuse")
-        evidence = self._explain(search, hits)
+        with search.deadline.timed(FINISH):
+            evidence = self._explain(search, hits, offset)
         watch.lap("explain")
         retrieved = np.sort(search.found.rows)
         totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
@@ -214,10 +226,11 @@ class Pipeline:
             evidence,
             totals,
             counts,
-            {**search.found.skipped, **search.skipped},
+            search.skipped,
             watch.milliseconds,
             search.ranking.release,
             search.decision,
+            search.depth,
         )
 
     def pools(
@@ -252,6 +265,23 @@ class Pipeline:
             name: Run(name, {query_id: candidates.hits(name) for query_id, candidates in found.items()})
             for name in RETRIEVERS
         }
+
+    def facets(self, names: Sequence[str], filters: Filters | None = None) -> dict[str, dict[str, Any]]:
+        """Count the values of fields among the products that filters allow.
+
+        Args:
+            names: fields or attributes.
+            filters: as in `search`.
+
+        Returns:
+            A value's count by value, the most frequent first; for numbers, count, min and max.
+
+        Raises:
+            InputError: as `search`, or an unknown field in `names`.
+        """
+        view = self.live.view
+        allowed = view.allowed(filters)
+        return {name: view.facet(name, allowed, np.empty(0, np.int64))[0] for name in names}
 
     def retrievers(self) -> dict[str, Retriever]:
         """Return the single retrievers by name, lexical and dense, over the products as they are now."""
@@ -317,92 +347,32 @@ class Pipeline:
         self.live.close()
         self.live.store.close()
 
-    def _searched(self, view: View, text: str, watch: Stopwatch | None = None) -> "_Search":
+    def _searched(
+        self, view: View, text: str, watch: Stopwatch | None = None, deadline: Deadline | None = None
+    ) -> OneSearch:
         corrected = view.speller.correct(text)
-        search = _Search(view, corrected, self.ranking, self.texts, watch or Stopwatch())
+        search = OneSearch(view, corrected, self.ranking, self.texts, watch, deadline)
         search.watch.lap("read")
         return search
 
-    def _explain(self, search: "_Search", hits: RankedPlaces) -> tuple[Evidence, ...]:
+    def _explain(self, search: OneSearch, best: RankedPlaces, offset: int) -> tuple[Evidence, ...]:
         """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
+        hits = RankedPlaces(best.places[offset:], best.scores[offset:])
         found = search.found
         ranks = {
-            name: {place: (rank, score) for rank, (place, score) in enumerate(_pairs(ranked), start=1)}
+            name: {place: (rank, score) for rank, (place, score) in enumerate(pairs(ranked), start=1)}
             for name, ranked in found.lists.items()
         }
         products = self.live.store.products([found.ids[place] for place in hits.places.tolist()])
         evidence: list[Evidence] = []
-        for place, score in _pairs(hits):
+        for place, score in pairs(hits):
             if product := products.get(found.ids[place]):
                 where = {name: Place(*known[place]) for name, known in ranks.items() if place in known}
                 matched, known = matched_terms(search.text, product), place in found.identified
                 chance = search.chances.get(place)
-                evidence.append(Evidence(product, len(evidence) + 1, score, where, matched, known, chance))
+                rank = offset + len(evidence) + 1
+                evidence.append(Evidence(product, rank, score, where, matched, known, chance))
         return tuple(evidence)
-
-
-def _pairs(ranked: RankedPlaces) -> Iterator[tuple[int, float]]:
-    return zip(ranked.places.tolist(), ranked.scores.tolist(), strict=True)
-
-
-class _Search:
-    """One query on its way through a view."""
-
-    def __init__(self, view: View, text: str, ranking: Ranking, texts: Texts, watch: Stopwatch) -> None:
-        self.view, self.text, self.ranking, self.texts, self.watch = view, text, ranking, texts, watch
-        self.found = NOTHING
-        self.chances: Mapping[int, float] = {}  # that the product at a place is relevant
-        self.skipped: Mapping[str, str] = {}
-        self.decision: Decision | None = None
-
-    def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
-        """Return the best `k` with their ids."""
-        best = self.best(k, allowed, collapse)
-        return tuple(Hit(self.found.ids[place], score) for place, score in _pairs(best))
-
-    def best(self, k: int, allowed: Allowed | None, collapse: bool) -> RankedPlaces:
-        """Return the best `k`; where variants collapse, look deeper until there are as many groups."""
-        reranker = self.ranking.reranker
-        depth = max(k, DEPTH, reranker.depth if reranker else 0)
-        while True:
-            self.found = self._retrieved(depth, allowed) if k > 0 else NOTHING
-            best = self._ordered()
-            if collapse:
-                best = self._collapsed(best)
-            if not collapse or len(best.places) >= k or self.found.whole:
-                best = self._refined(best)
-                return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
-            depth *= 4
-
-    def _ordered(self) -> RankedPlaces:
-        fused = self.found.fused(self.ranking.fusion)
-        self.watch.lap("fuse")
-        if self.ranking.reranker is None:
-            return fused
-        ranked, chances, self.decision = self.ranking.reranker.rerank(self.view, self.text, self.found, fused)
-        if chances is not None:
-            self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
-        self.watch.lap("rerank")
-        return ranked
-
-    def _refined(self, best: RankedPlaces) -> RankedPlaces:
-        """Let a second stage order the first hits, once a query."""
-        if self.ranking.reranker is None:
-            return best
-        ranked, self.skipped = self.ranking.reranker.refine(self.text, self.found, best, self.texts)
-        self.watch.lap("rerank")
-        return ranked
-
-    def _retrieved(self, depth: int, allowed: Allowed | None) -> Candidates:
-        return retrieve(self.view, self.text, depth, allowed, self.watch)
-
-    def _collapsed(self, best: RankedPlaces) -> RankedPlaces:
-        """Keep the first of each group of variants, and all products that belong to none."""
-        groups = np.array(self.view.groups(self.found.rows[best.places]), object)
-        first = np.zeros(len(groups), bool)
-        first[np.unique(groups.astype(str), return_index=True)[1]] = True
-        kept = first | (groups == "")
-        return RankedPlaces(best.places[kept], best.scores[kept])
 
 
 def open_index(path: str | os.PathLike[str], *, store: str | None = None, threads: int = 1) -> Pipeline:

@@ -68,10 +68,64 @@ JUDGMENTS = Table(
     # Its index also finds the judgments of a query.
     UniqueConstraint("query_id", "product_id", "judge", "kind", "time", "grade", name="tilth_judgments_once"),
 )
+# Judgments that their judge took back; the judgments themselves stay in the log.
+WITHDRAWN = Table(
+    "tilth_withdrawn_judgments",
+    _SCHEMA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),  # of the judgment
+    Column("time", BigInteger, nullable=False),
+)
+# What was served, and what was done with it; both are only added to, and forgotten from their beginning.
+IMPRESSIONS = Table(
+    "tilth_impressions",
+    _SCHEMA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("impression_id", _ID, nullable=False, unique=True),
+    Column("time", BigInteger, nullable=False, index=True),
+    Column("kind", _ID, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("product_ids", Text, nullable=False),  # a JSON list, by rank
+    Column("first_rank", Integer, nullable=False),
+    Column("propensities", Text, nullable=False),  # a JSON list, or empty
+    Column("arm", _ID, nullable=False),
+    Column("release", _ID, nullable=False),
+    Column("answered", Integer, nullable=False),  # 0 or 1
+    Column("skipped", Text, nullable=False),  # a JSON list of stages, or empty
+    Column("milliseconds", Text, nullable=False),  # a JSON object by stage
+    Column("application", _ID, nullable=False),
+    Column("client_id", _ID, nullable=False),
+)
+INTERACTIONS = Table(
+    "tilth_interactions",
+    _SCHEMA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("event_id", _ID, nullable=False, unique=True),
+    Column("impression_id", _ID, nullable=False, index=True),
+    Column("time", BigInteger, nullable=False, index=True),
+    Column("action", _ID, nullable=False),
+    Column("product_id", _ID, nullable=False),
+    Column("rank", Integer),
+    Column("value", Double),
+    Column("reason", Text, nullable=False),
+    Column("client_id", _ID, nullable=False),
+    Column("session_id", _ID, nullable=False),
+)
+KEYS = Table(
+    "tilth_keys",
+    _SCHEMA,
+    Column("key_id", _ID, primary_key=True),
+    Column("name", _ID, nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the secret
+    Column("scopes", Text, nullable=False),  # separated by blanks
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+)
 META = Table(
     "tilth_meta", _SCHEMA, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
 )
-_COUNTERS = {"sequence": 0, "live": 0, "judgments": 0}  # `judgments`: the last number given
+# `judgments`, `impressions`, `interactions`: the last number given.
+_COUNTERS = {"sequence": 0, "live": 0, "judgments": 0, "impressions": 0, "interactions": 0}
 
 
 def _add_judgments(connection: Connection) -> None:
@@ -79,8 +133,15 @@ def _add_judgments(connection: Connection) -> None:
     connection.execute(insert(META), {"key": "judgments", "value": "0"})
 
 
+def _add_service(connection: Connection) -> None:
+    for table in (WITHDRAWN, IMPRESSIONS, INTERACTIONS, KEYS):
+        table.create(connection)
+    counters = [{"key": key, "value": "0"} for key in ("impressions", "interactions")]
+    connection.execute(insert(META), counters)
+
+
 Migration = Callable[[Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (_add_judgments,)  # the n-th leads from version n to n + 1
+MIGRATIONS: tuple[Migration, ...] = (_add_judgments, _add_service)  # the n-th leads from version n to n + 1
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 _WAIT = 60  # seconds that a writer waits for another one

@@ -316,6 +316,17 @@ def test_another_store_is_refused(shop: Path, tmp_path: Path) -> None:
         open_index(shop, store=str(tmp_path / "other" / "store.sqlite"))
 
 
+def test_a_store_that_was_set_back_is_refused(shop: Path, tmp_path: Path) -> None:
+    for file in shop.glob("store.sqlite*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    pipeline = open_index(shop)
+    pipeline.upsert([Product(id="n1", title="Wheelbarrow")])
+    compact_index(shop, pipeline.live.store, Resources(), quiet)
+    pipeline.close()
+    with pytest.raises(IndexFormatError, match=r"an earlier state of it was restored"):
+        open_index(shop, store=str(tmp_path / "store.sqlite"))
+
+
 def test_variants_collapse_to_the_best_and_others_take_their_places(tmp_path: Path) -> None:
     variants = [
         Product(id=f"v{n}", title="steel spade " * (1 + n % 3), item_group_id=f"g{n % 5}") for n in range(40)

@@ -16,7 +16,8 @@ from tilth.judgment_log import JudgmentLog
 from tilth.judgments import SCALES, Judgment, write_judgments
 from tilth.labelling.bootstrap import Label, label
 from tilth.labelling.pooling import Pool, pool
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query, read_queries
 from tilth.run import Run
 

@@ -1,7 +1,7 @@
 """`tilth judge next`: which pairs to judge, so that few judgments tell which of two systems is better."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,20 +16,15 @@ from tilth.errors import InputError, SettingError
 from tilth.evaluation.measures import measure, parse_measure, relevant_queries
 from tilth.files import check_ids, replacing
 from tilth.judgment_log import JudgmentLog
-from tilth.judgments import KINDS, SCALES, Judgment
-from tilth.labelling.aggregation import last_opinions, majority, ratings
-from tilth.labelling.bootstrap import Label, relevances
-from tilth.labelling.choosing import CUTOFF, STRATEGIES, UNKNOWN, expected_qrels, next_pairs, variances
-from tilth.labelling.pooling import Pair, Pool, pool
+from tilth.judgments import KINDS
+from tilth.labelling.bootstrap import relevances
+from tilth.labelling.choosing import CUTOFF, STRATEGIES, expected_qrels, next_pairs
+from tilth.labelling.pooling import Pool, pool
 from tilth.pipeline import Pipeline, open_index
-from tilth.protocols import Retriever
 from tilth.query import Query, read_queries
-from tilth.ranking import plain_ranking, ranking_of
-from tilth.releases import HYBRID, open_release, releases
 from tilth.run import Run, read_run
-from tilth.store import Store
+from tilth.serve.systems import BETWEEN, Chosen, Known, described, first_hits, known_of, two_systems
 
-SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")  # and every release, by its name
 COLUMNS = ("query_id", "product_id", "query", "title", "why", "grade")  # `grade` is left to the judge
 MEASURE = parse_measure(f"nDCG@{CUTOFF}")
 
@@ -69,7 +64,7 @@ def choose(
     _check_shown(shown)
     known = _known(pipeline, asked, heard)
     pairs = next_pairs(a, b, known.grades, known.likely, n, strategy, seed)
-    chosen = _described(pairs, shown, known, asked, pipeline.live.store)
+    chosen = described(pairs, shown, known, asked, pipeline.live.store)
     report = {
         "between": list(shown.rankers),
         "strategy": strategy,
@@ -130,30 +125,14 @@ def _only(run: Run, name: str, ids: set[str], path: Path) -> Run:
 
 def _searched(pipeline: Pipeline, between: str | None, asked: Sequence[Query]) -> list[Run]:
     """Return the first hits of two systems of the index."""
-    names = [name.strip() for name in (between or "lexical,hybrid").split(",")]
-    if len(names) != 2 or names[0] == names[1]:
-        raise SettingError(f"--between names two systems, as in lexical,hybrid; not {','.join(names)}")
-    known = [*SYSTEMS, *(release.name for release in releases(pipeline.live.path))]
-    if unknown := [name for name in names if name not in known]:
-        raise SettingError(f"no system {unknown[0]!r}; there are {', '.join(known)}")
+    names = two_systems(pipeline, between or BETWEEN, "--between")
     runs = []
     with progress_bars() as bars:
         for done, name in enumerate(names):
             bars("searching", done, len(names))
-            runs.append(Run(name, _retriever(pipeline, name).search(asked, CUTOFF).hits))
+            runs.append(first_hits(pipeline, name, asked))
         bars("searching", len(names), len(names))
     return runs
-
-
-def _retriever(pipeline: Pipeline, name: str) -> Retriever:
-    if name == "tfidf":
-        return pipeline.tfidf()
-    if name in SYSTEMS and name != "hybrid":
-        return pipeline.retrievers()[name]
-    path = pipeline.live.path
-    return Pipeline(
-        pipeline.live, plain_ranking(path) if name == HYBRID else ranking_of(open_release(path, name))
-    )
 
 
 def _check_shown(shown: Pool) -> None:
@@ -167,93 +146,20 @@ def _check_shown(shown: Pool) -> None:
 # --- what is known --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    grades: Mapping[Pair, int]  # from 0 to `highest`
-    highest: int
-    likely: Mapping[Pair, float]  # the probability of being relevant
-
-
-def _known(pipeline: Pipeline, asked: list[Query], kinds: list[str]) -> _Known:
+def _known(pipeline: Pipeline, asked: list[Query], kinds: list[str]) -> Known:
     """Return the grades of the log, and how likely pairs are relevant.
 
     The probabilities are those of the log's bootstrap. Without any, they are worked out here, which takes the
     time of `tilth judge bootstrap`.
     """
-    texts = {query.query_id: query.text for query in asked}
-    opinions = last_opinions(
-        judgment
-        for _, judgment in JudgmentLog(pipeline.live.store).judgments()
-        if judgment.query_id in texts and judgment.query in ("", texts[judgment.query_id])
-    )
-    labels = [_label(each) for each in opinions if each.kind == "bootstrap"]
-    grades, highest = _majority([each for each in opinions if each.kind in kinds])
-    return _Known(grades, highest, relevances(labels or pooled_labels(pipeline, asked)[1]))
-
-
-def _label(judgment: Judgment) -> Label:
-    sure = UNKNOWN if judgment.confidence is None else judgment.confidence
-    return Label(judgment.query_id, judgment.product_id, judgment.grade, sure)
-
-
-def _majority(opinions: Sequence[Judgment]) -> tuple[dict[Pair, int], int]:
-    """Return the grade of each pair by majority, and the top of the scale: the finest of theirs."""
-    if not opinions:
-        return {}, SCALES[0]
-    found = ratings(opinions, highest=max(each.highest for each in opinions))
-    qrels = majority(found)
-    grades = {(query_id, product_id): qrels[query_id][product_id] for query_id, product_id in found.pairs}
-    return grades, found.highest
+    known = known_of(JudgmentLog(pipeline.live.store), asked, kinds)
+    return known if known.likely else replace(known, likely=relevances(pooled_labels(pipeline, asked)[1]))
 
 
 # --- the pairs ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    query_id: str
-    query: str
-    product_id: str
-    title: str
-    ranks: Mapping[str, int | None]  # in each run, from 1; None: below the depth, or not at all
-    relevance: float  # probability
-    share: float  # of the variance that is left, 0 to 1
-
-    @property
-    def why(self) -> str:
-        ranks = (
-            f"{name} rank {rank}" if rank else f"{name} below {CUTOFF}" for name, rank in self.ranks.items()
-        )
-        return f"{', '.join(ranks)}; {self.share:.1%} of the variance"
-
-
-def _described(
-    pairs: Sequence[Pair], shown: Pool, known: _Known, asked: Sequence[Query], store: Store
-) -> list[_Chosen]:
-    """Attach to the pairs what a person wants to know of them."""
-    texts = {query.query_id: query.text for query in asked}
-    products = store.products(list(dict.fromkeys(product_id for _, product_id in pairs)))
-    places, shares = {pair: place for place, pair in enumerate(shown.pairs)}, _shares(shown, known)
-    chosen = []
-    for pair in pairs:
-        query_id, product_id = pair
-        title = products[product_id].title if product_id in products else ""
-        found = shown.found(places[pair])
-        ranks = {ranker: found.get(ranker) for ranker in shown.rankers}
-        likely = known.likely.get(pair, UNKNOWN)
-        chosen.append(_Chosen(query_id, texts[query_id], product_id, title, ranks, likely, shares[pair]))
-    return chosen
-
-
-def _shares(shown: Pool, known: _Known) -> dict[Pair, float]:
-    """Return, of the variance that unjudged pairs leave in the difference, what each of them holds."""
-    values = zip(shown.pairs, variances(shown, known.likely).tolist(), strict=True)
-    left = {pair: value for pair, value in values if pair not in known.grades}
-    total = sum(left.values())
-    return {pair: value / total if total else 0.0 for pair, value in left.items()}
-
-
-def _expected(runs: Sequence[Run], shown: Pool, known: _Known) -> dict[str, float] | None:
+def _expected(runs: Sequence[Run], shown: Pool, known: Known) -> dict[str, float] | None:
     """Return nDCG of both runs as it may be expected by now; None where nothing seems relevant."""
     grades = expected_qrels(shown.pairs, known.grades, known.highest, known.likely)
     if not relevant_queries(grades):
@@ -261,7 +167,7 @@ def _expected(runs: Sequence[Run], shown: Pool, known: _Known) -> dict[str, floa
     return {run.name: measure(run, grades, [MEASURE]).mean()[str(MEASURE)] for run in runs}
 
 
-def _write(chosen: Sequence[_Chosen], into: Path) -> None:
+def _write(chosen: Sequence[Chosen], into: Path) -> None:
     with replacing(into) as file:
         file.write(("\t".join(COLUMNS) + "\n").encode())
         for each in chosen:

@@ -1,7 +1,9 @@
 """`tilth judge clicks`: from a log of impressions to judgments, with the bias of the ranks taken out."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +12,9 @@ from rich.table import Table
 
 from tilth.cli.indexing import Json, StoreUrl
 from tilth.cli.terminal import OUT, Bars, print_json, progress_bars
-from tilth.errors import SettingError
+from tilth.errors import InputError, SettingError
 from tilth.feedback import Impression, read_impressions
+from tilth.feedback_log import FeedbackLog
 from tilth.judgment_log import JudgmentLog
 from tilth.judgments import Judgment, write_judgments
 from tilth.online.click_counts import ClickCounts, Values, count_clicks
@@ -32,24 +35,29 @@ _PROGRESS = 1_000  # impressions between two movements of the bar
 
 def clicks(
     index: Annotated[Path, typer.Argument(help="The index folder, whose store keeps the judgments.")],
-    log: Annotated[Path, typer.Option(help="Impressions: JSON lines, or TSV.")],
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Impressions: JSON lines, or TSV; otherwise the pages that the store logged."),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
             help="pbm (position-based model), ipw (inverse propensities), naive (click-through rate)."
         ),
     ] = METHODS[0],
-    into: Annotated[Path | None, typer.Option(help="Write a TSV file; the log stays as it is.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Write a TSV file; the log of judgments stays as it is.")
+    ] = None,
     store: StoreUrl = None,
     as_json: Json = False,
 ) -> None:
     """Grade what was shown by what was clicked, each grade with a confidence."""
     if model not in METHODS:
         raise SettingError(f"no model {model!r}; there are {', '.join(METHODS)}")
-    with progress_bars() as bars:
-        counts = count_clicks(_told(read_impressions(log), bars))
+    with _impressions(index, log, store) as (impressions, time), progress_bars() as bars:
+        counts = count_clicks(_told(impressions, bars))
     labels, propensities = _labels(counts, model)
-    judgments = to_judgments(labels, counts.texts, judge=f"clicks-{model}", time=_time_of(log))
+    judgments = to_judgments(labels, counts.texts, judge=f"clicks-{model}", time=time)
     report = {
         "model": model,
         **_ranks(counts, propensities),
@@ -61,6 +69,26 @@ def clicks(
         print_json(report)
     else:
         _print(report)
+
+
+@contextmanager
+def _impressions(
+    index: Path, log: Path | None, store: str | None
+) -> Iterator[tuple[Iterable[Impression], datetime]]:
+    """Yield a log and the time of what is in it, by which reading it again adds nothing."""
+    if log is not None:
+        yield read_impressions(log), _time_of(log)
+        return
+    with open_store(index, store, create=False) as opened:
+        feedback = FeedbackLog(opened)
+        time, pages = feedback.latest(), feedback.pages()
+        first = next(pages, None)
+        if first is None or time is None:
+            raise InputError(
+                "the store has logged no first page of a search",
+                remedy="Let a service log what it serves, or name a file with --log",
+            )
+        yield chain([first], pages), time
 
 
 def _told(impressions: Iterable[Impression], bars: Bars) -> Iterator[Impression]:
@@ -82,7 +110,7 @@ def _labels(counts: ClickCounts, model: str) -> tuple[ClickLabels, Values | None
 
 
 def _time_of(log: Path) -> datetime:
-    """Return when the log was last changed, so that reading it again adds nothing; of a pipe, now."""
+    """Return when a log was last changed; of a pipe, now."""
     return datetime.fromtimestamp(log.stat().st_mtime, UTC) if log.is_file() else datetime.now(UTC)
 
 

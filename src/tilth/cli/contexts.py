@@ -1,17 +1,16 @@
 """`tilth context`: what a language model is given to answer a query from."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tilth.cli.indexing import Json, StoreUrl
 from tilth.cli.searching import read_conditions
 from tilth.cli.terminal import print_json
-from tilth.context import Context, build_context
-from tilth.context_text import Source
+from tilth.context import build_context
 from tilth.pipeline import open_index
+from tilth.serve.answers import context_to_json
 
 
 def context(
@@ -47,27 +46,3 @@ def context(
         print_json(context_to_json(made))
     else:
         typer.echo(made.text, nl=False)
-
-
-def context_to_json(made: Context) -> dict[str, Any]:
-    """Return a context as plain data: its text, and passages and variants with facts of their products."""
-    return {
-        "query": made.query,
-        "language": made.language,
-        "tokens": made.tokens,
-        "nearest": made.nearest,
-        "decision": None if made.decision is None else asdict(made.decision),
-        "passages": [each for source in made.sources for each in _passages(source)],
-        "variants": [
-            {"label": source.label, **asdict(variant.offer), "differences": dict(variant.differences)}
-            for source in made.sources
-            for variant in source.variants
-        ],
-        "left_out": list(made.left_out),
-        "text": made.text,
-    }
-
-
-def _passages(source: Source) -> list[dict[str, Any]]:
-    facts = {"label": source.label, **asdict(source.offer)}
-    return [facts | asdict(passage) for passage in source.passages]

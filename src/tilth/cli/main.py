@@ -6,15 +6,19 @@ from typing import Annotated
 import typer
 
 import tilth
-from tilth.cli import judging, releasing
+from tilth.cli import feedback, judging, keys, releasing
+from tilth.cli.backing_up import backup, restore
 from tilth.cli.bootstrapping import bootstrap
 from tilth.cli.choosing import choose
 from tilth.cli.clicking import clicks
 from tilth.cli.contexts import context
 from tilth.cli.indexing import encode, index, sample
 from tilth.cli.llm_judging import llm
+from tilth.cli.mcp import mcp
 from tilth.cli.measuring import compare, evaluate, split, tune
 from tilth.cli.searching import fields, search
+from tilth.cli.serving import serve
+from tilth.cli.stats import stats
 from tilth.cli.terminal import reporting_errors
 from tilth.cli.training import experiment, train
 from tilth.cli.updating import compact, delete, upsert
@@ -30,7 +34,8 @@ _INDEXING = (sample, index, encode, upsert, delete, compact)
 _SEARCHING = (search, fields, context)
 _MEASURING = (evaluate, tune, split, compare)
 _LEARNING = (train, experiment)
-for command in (*_INDEXING, *_SEARCHING, *_MEASURING, *_LEARNING):
+_SERVING = (serve, mcp, stats, backup, restore)
+for command in (*_INDEXING, *_SEARCHING, *_MEASURING, *_LEARNING, *_SERVING):
     app.command()(command)
 judging.app.command()(bootstrap)
 judging.app.command()(llm)
@@ -38,6 +43,8 @@ judging.app.command()(clicks)
 judging.app.command("next")(choose)
 app.add_typer(judging.app, name="judge")
 app.add_typer(releasing.app, name="release")
+app.add_typer(feedback.app, name="feedback")
+app.add_typer(keys.app, name="key")
 
 
 def _version(wanted: bool) -> None:

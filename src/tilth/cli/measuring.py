@@ -17,7 +17,8 @@ from tilth.evaluation.report import comparison_report, evaluation_report
 from tilth.evaluation.selection import score_candidates
 from tilth.evaluation.splits import RERANKING, RETRIEVAL, folds, queries_of, read_split, write_split
 from tilth.evaluation.splits import split as split_queries
-from tilth.pipeline import DEPTH, Pipeline, open_index
+from tilth.one_search import DEPTH
+from tilth.pipeline import Pipeline, open_index
 from tilth.protocols import Retriever
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries

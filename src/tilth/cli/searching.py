@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tilth.catalog import product_to_json
 from tilth.cli.indexing import Json, StoreUrl
 from tilth.cli.terminal import ERR, OUT, print_json
 from tilth.errors import InputError
 from tilth.pipeline import Answer, Evidence, open_index
 from tilth.reranking.answerability import Decision
+from tilth.serve.answers import answer_to_json
 
 _SHOWN = 8  # values of a field
 
@@ -121,37 +120,6 @@ def _typed() -> Iterator[str]:
         if not text.strip():
             return
         yield text
-
-
-def answer_to_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as plain data, with the names of `Answer`; what is not known is None."""
-    return {
-        "query": answer.query,
-        "read_as": answer.read_as,
-        "release": answer.release,
-        "decision": None if answer.decision is None else asdict(answer.decision),
-        "skipped": dict(answer.skipped),
-        "totals": asdict(answer.totals),
-        "facets": {name: asdict(facet) for name, facet in answer.facets.items()},
-        "hits": [_hit_to_json(hit) for hit in answer.hits],
-        "milliseconds": dict(answer.milliseconds),
-    }
-
-
-def _hit_to_json(hit: Evidence) -> dict[str, Any]:
-    product = product_to_json(hit.product)
-    return {
-        "rank": hit.rank,
-        "product_id": product.pop("id"),
-        "score": hit.score,
-        "probability": hit.probability,
-        **product,
-        "explanation": {
-            "places": {name: asdict(place) for name, place in hit.places.items()},
-            "matched": dict(hit.matched),
-            "identified": hit.identified,
-        },
-    }
 
 
 def _print_answer(answer: Answer, explain: bool) -> None:

@@ -1,7 +1,7 @@
 """Catalogue files as products: rows that can be used are kept, the others rejected one by one."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -93,6 +93,31 @@ def read_products(
     return (p for path, form in zip(paths, formats, strict=True) for p in reading.products(path, form))
 
 
+def products_of(records: Iterable[object], where: str) -> tuple[list[Product], list[Rejection]]:
+    """Make products of records that are in memory already, as JSON has them.
+
+    Args:
+        records: objects with the names of a file's columns; anything else is rejected.
+        where: what they came from, for rejections.
+
+    Returns:
+        The products, and the records that could not be used, numbered from 1.
+    """
+    rejected: list[Rejection] = []
+    reading = _Reading(ColumnMap(_NO_COLUMNS), False, rejected.append, Summary())
+    made: list[Product] = []
+    for number, record in enumerate(records, start=1):
+        if isinstance(record, dict):
+            product = reading.product(Row(number, record), where)
+        else:
+            product = Rejection(where, number, "", shown(record), "not an object")
+        if isinstance(product, Rejection):
+            rejected.append(product)
+        else:
+            made.append(product)
+    return made, rejected
+
+
 class _Reading:
     """One pass over some files: what is shared between them are the ids and the counts."""
 
@@ -110,7 +135,7 @@ class _Reading:
         """Yield the products of one file."""
         before = self.summary.kept + self.summary.rejected
         for row in _READERS[form](path, partial(self.columns.check, path=path)):
-            made = row if isinstance(row, Rejection) else self._product(row, str(path))
+            made = row if isinstance(row, Rejection) else self.product(row, str(path))
             if isinstance(made, Rejection):
                 self._reject(made)
             else:
@@ -119,7 +144,8 @@ class _Reading:
         if self.summary.kept + self.summary.rejected == before:
             raise InputError("holds no products", path=path)
 
-    def _product(self, row: Row, path: str) -> Product | Rejection:
+    def product(self, row: Row, path: str) -> Product | Rejection:
+        """Make a product of a row, or say why there is none."""
         fields, rest = self.columns.sort(row.values)
         try:
             product = make_product(fields, rest)

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
 from tilth.errors import IndexFormatError, InputError
 from tilth.files import replacing
 from tilth.reranking.model_files import read_checked, read_facts
+from tilth.retrieval.onnx import runtime
 
 FORMAT = "tilth-cross-encoder"
 FORMAT_VERSION = 1
@@ -33,7 +33,7 @@ class CrossEncoderModel:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: runtime.InferenceSession,
         tokenizer: Tokenizer,
         facts: dict[str, Any],
         folder: Path,
@@ -72,10 +72,10 @@ class CrossEncoderModel:
             max_tokens = int(facts["max_tokens"])
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(f"{folder}: the model is damaged ({error}). Train it again") from error
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         truncating = Tokenizer.from_buffer(tokenizer)
         truncating.enable_truncation(max_tokens)
         return cls(session, truncating, facts, folder)

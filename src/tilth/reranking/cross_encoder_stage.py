@@ -4,6 +4,7 @@ What one pair costs is measured at opening and with every query, so that the sta
 machine and under load: it then reads fewer products, or none.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -127,7 +128,14 @@ class CrossEncoderStage:
         self.model.scores("cow manure", [_PROBE] * _PROBES)
         return (self._clock() - start) * 1000 / _PROBES
 
-    def refine(self, query: str, product_ids: Sequence[str], scores: Scores, texts: Texts) -> Refined:
+    def refine(
+        self,
+        query: str,
+        product_ids: Sequence[str],
+        scores: Scores,
+        texts: Texts,
+        left_ms: float = math.inf,
+    ) -> Refined:
         """Score the first products anew, as many as the budget allows.
 
         Args:
@@ -135,14 +143,15 @@ class CrossEncoderStage:
             product_ids: in the model's order.
             scores: (M,) of the model, descending.
             texts: gives what is read of products.
+            left_ms: milliseconds that the search has left, which may be fewer than the budget.
 
         Returns:
             Scores of the first N, N up to M; none where there is no time for two.
         """
         wanted = min(self.settings.top, len(product_ids))
-        cost = self.cost.milliseconds
-        count = self.cost.pairs_within(self.settings.budget_ms, wanted)
-        skipped = self._left_out(count, wanted, cost)
+        cost, budget = self.cost.milliseconds, max(min(self.settings.budget_ms, left_ms), 0.0)
+        count = self.cost.pairs_within(budget, wanted)
+        skipped = self._left_out(count, wanted, cost, budget)
         if not count:
             return Refined(np.empty(0), skipped)
         start = self._clock()
@@ -150,11 +159,11 @@ class CrossEncoderStage:
         self.cost.measured((self._clock() - start) * 1000, count)
         return Refined(blended(scores[:count], logits, self.settings.weight), skipped)
 
-    def _left_out(self, count: int, wanted: int, cost: float) -> str:
+    def _left_out(self, count: int, wanted: int, cost: float, budget: float) -> str:
         if count == wanted or wanted < _LEAST:
             return ""
         read = f"read {count} of the first {wanted} products" if count else "read nothing"
-        return f"{read}: one takes {cost:.3g} ms, and {self.settings.budget_ms:g} ms are allowed"
+        return f"{read}: one takes {cost:.3g} ms, and {budget:.6g} ms are allowed"
 
     def save(self, folder: Path) -> None:
         """Write the settings and the cross-encoder.

@@ -1,5 +1,6 @@
 """A trained order of one query's candidates, with the probability that each is relevant."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,14 @@ class Reranker:
             return None
         return self.answerability.decide(signals(view, text, features, chances))
 
-    def refine(self, text: str, candidates: Candidates, ranked: RankedPlaces, texts: Texts) -> Refined:
+    def refine(
+        self,
+        text: str,
+        candidates: Candidates,
+        ranked: RankedPlaces,
+        texts: Texts,
+        left_ms: float = math.inf,
+    ) -> Refined:
         """Let the second stage order the first products; without one, nothing changes.
 
         Probabilities are the model's own, whatever the second stage says: they need not descend any more.
@@ -108,6 +116,7 @@ class Reranker:
             candidates: what the retrievers found.
             ranked: some of them in the model's order, those whose identifier was typed first.
             texts: gives what is read of products.
+            left_ms: milliseconds that the search has left.
 
         Returns:
             The same products. Those whose identifier was typed stay first, and are not read.
@@ -117,7 +126,7 @@ class Reranker:
         if self.stage is None or not len(places):
             return Refined(ranked, {})
         ids = [candidates.ids[place] for place in places[: self.depth].tolist()]
-        first, left_out = self.stage.refine(text, ids, scores, texts)
+        first, left_out = self.stage.refine(text, ids, scores, texts, left_ms)
         skipped = {STAGE: left_out} if left_out else {}
         if not len(first):
             return Refined(ranked, skipped)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.protocols import Allowed, Rows, Vectors
+from tilth.retrieval.deadline import Deadline
 from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fuse_places
 from tilth.retrieval.rows import NO_HITS, RowHits
 from tilth.retrieval.stopwatch import Stopwatch
@@ -58,7 +59,12 @@ NOTHING = Candidates((), np.empty(0, np.int64), dict.fromkeys(RETRIEVERS, NO_PLA
 
 
 def retrieve(
-    view: View, text: str, depth: int, allowed: Allowed | None = None, watch: Stopwatch | None = None
+    view: View,
+    text: str,
+    depth: int,
+    allowed: Allowed | None = None,
+    watch: Stopwatch | None = None,
+    deadline: Deadline | None = None,
 ) -> Candidates:
     """Ask both retrievers for the candidates of one query.
 
@@ -68,22 +74,24 @@ def retrieve(
         depth: how many each retriever gives.
         allowed: a mask of the rows that may be returned; None allows all.
         watch: is told where the time goes.
+        deadline: may leave the dense retriever out, never the lexical one.
 
     Returns:
         The candidates; none for a query of blanks.
     """
-    watch = watch or Stopwatch()
+    watch, deadline = watch or Stopwatch(), deadline or Deadline()
     if not text.strip():
         return NOTHING
     lexical = view.lexical.search_rows(text, depth, allowed)
     watch.lap("lexical")
     skipped = {} if view.index.encodes(text) else {"dense": _UNKNOWN_WORDS}
     vector, dense = None, NO_HITS
-    if not skipped:
-        vector = view.index.encoder.encode_queries([text])[0]
-        watch.lap("encode")
-        dense = view.dense.search_rows(vector, depth, allowed)
-        watch.lap("dense")
+    if not skipped and deadline.allows("dense"):
+        with deadline.timed("dense"):
+            vector = view.index.encoder.encode_queries([text])[0]
+            watch.lap("encode")
+            dense = view.dense.search_rows(vector, depth, allowed)
+            watch.lap("dense")
     rows = np.union1d(lexical.rows, dense.rows)
     ids = view.ids(rows)
     by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.intp)

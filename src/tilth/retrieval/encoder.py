@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import orjson
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError
 from tilth.protocols import Encoder, Vectors
+from tilth.retrieval.onnx import runtime
 
 FACTS = "encoder.json"
 TOKENIZER = "tokenizer.json"
@@ -99,10 +99,10 @@ class OnnxEncoder:
         self._batch = 1 if facts.form == "int8" else _BATCH
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.enable_truncation(facts.max_tokens)
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
+        self._session = runtime.InferenceSession(
             str(folder / ONNX_MODEL), options, providers=["CPUExecutionProvider"]
         )
 

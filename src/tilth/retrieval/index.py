@@ -104,20 +104,26 @@ class Index:
 
 
 def check_store(generation: Generation, store: Store) -> None:
-    """Refuse a store that is not the one that a generation was built from.
+    """Refuse a store that is not the one that a generation was built from, or was set back since.
 
     Args:
         generation: opened or not.
         store: an opened store.
 
     Raises:
-        IndexFormatError: it is another.
+        IndexFormatError: it is another, or an earlier state of it.
     """
     built_from = generation.manifest["store"]["id"]
     if store.store_id != built_from:
         raise IndexFormatError(
             f"{generation.folder}: was built from the store {built_from}, not from {store.store_id}. "
             "Name its own store, or build the index again"
+        )
+    reached, holds = store.last_sequence(), generation.manifest["store"]["sequence"]
+    if holds > reached:
+        raise IndexFormatError(
+            f"{generation.folder}: holds changes up to {holds}, and its store only {reached}: an earlier "
+            "state of it was restored. Build the index again"
         )
 
 

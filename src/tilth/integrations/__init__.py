@@ -1,0 +1,1 @@
+"""Tilth in frameworks for assistants: a client of the service, and retrievers."""
