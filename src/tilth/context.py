@@ -105,7 +105,7 @@ def build_context(
     if k < 1:
         raise SettingError(f"k is {k}; it must be at least 1")
     form = Form(budget_tokens, passages_per_product, template, tokenizer)
-    return context_of(pipeline.answer(query, k, filters), pipeline.index, form)
+    return context_of(pipeline.answer(query, k, filters, explain=False), pipeline.index, form)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class Pipeline:
         deadline_ms: float = math.inf,
         offset: int = 0,
         depth: int = DEPTH,
+        explain: bool = True,
     ) -> Answer:
         """Search for one query and say for each hit why it is there.
 
@@ -198,6 +199,8 @@ class Pipeline:
             offset: how many of the first hits to leave out, those of earlier pages.
             depth: candidates asked of each retriever, at least; the first page's `Answer.depth` on later
                 pages, so that the order is the same on all.
+            explain: find the terms that each hit matches, which takes as long as all else that is said of it;
+                otherwise `matched` is empty.
 
         Returns:
             Hits with their evidence, totals, facets, and the time of each stage.
@@ -213,7 +216,7 @@ class Pipeline:
         hits = search.best(offset + k if k > 0 else 0, allowed, collapse, depth)
         watch.lap("fuse")
         with search.deadline.timed(FINISH):
-            evidence = self._explain(search, hits, offset)
+            evidence = self._explain(search, hits, offset, explain)
         watch.lap("explain")
         retrieved = np.sort(search.found.rows)
         totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
@@ -355,24 +358,31 @@ class Pipeline:
         search.watch.lap("read")
         return search
 
-    def _explain(self, search: OneSearch, best: RankedPlaces, offset: int) -> tuple[Evidence, ...]:
+    def _explain(
+        self, search: OneSearch, best: RankedPlaces, offset: int, terms: bool
+    ) -> tuple[Evidence, ...]:
         """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
         hits = RankedPlaces(best.places[offset:], best.scores[offset:])
         found = search.found
-        ranks = {
-            name: {place: (rank, score) for rank, (place, score) in enumerate(pairs(ranked), start=1)}
-            for name, ranked in found.lists.items()
-        }
+        ranks = {name: _places(ranked, hits) for name, ranked in found.lists.items()}
         products = self.live.store.products([found.ids[place] for place in hits.places.tolist()])
         evidence: list[Evidence] = []
         for place, score in pairs(hits):
             if product := products.get(found.ids[place]):
-                where = {name: Place(*known[place]) for name, known in ranks.items() if place in known}
-                matched, known = matched_terms(search.text, product), place in found.identified
+                where = {name: known[place] for name, known in ranks.items() if place in known}
+                matched = matched_terms(search.text, product) if terms else {}
+                known = place in found.identified
                 chance = search.chances.get(place)
                 rank = offset + len(evidence) + 1
                 evidence.append(Evidence(product, rank, score, where, matched, known, chance))
         return tuple(evidence)
+
+
+def _places(ranked: RankedPlaces, hits: RankedPlaces) -> dict[int, Place]:
+    """Return where a retriever put those hits that it found."""
+    found = np.flatnonzero(np.isin(ranked.places, hits.places))
+    scores = zip(ranked.places[found].tolist(), found.tolist(), ranked.scores[found].tolist(), strict=True)
+    return {place: Place(number + 1, score) for place, number, score in scores}
 
 
 def open_index(path: str | os.PathLike[str], *, store: str | None = None, threads: int = 1) -> Pipeline:

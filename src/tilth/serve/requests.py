@@ -27,6 +27,7 @@ class SearchRequest:
     facets: Sequence[str] = _NO_FACETS
     cursor: str | None = None  # of the page before; what else is asked must be the same as there
     collapse: bool = False
+    explain: bool = False  # find the terms that each hit matches
     arm: str = ""
     release: str | None = None  # a release, or "hybrid"; None: the one in force
     deadline_ms: float | None = None

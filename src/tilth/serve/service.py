@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,6 +152,7 @@ class Service:
         self._check_fields(request.facets, "facets")
         digest = digest_of(request)
         page = FIRST if request.cursor is None else read_cursor(request.cursor, digest)
+        page = replace(page, depth=max(page.depth, settings.search.max_results))
         check_range(page.offset, 0, settings.search.max_results, "cursor")
         pipeline = self._ranked(request.release if request.cursor is None else page.release)
         k = min(request.k, settings.search.max_results - page.offset)
@@ -162,18 +164,19 @@ class Service:
             facets=request.facets,
             deadline_ms=self._deadline(request.deadline_ms),
             offset=page.offset,
-            depth=max(page.depth, settings.search.max_results),
+            depth=page.depth,
+            explain=request.explain,
         )
         impression_id = self._keep(request, answer, page.offset + 1) if request.log else _new_id()
-        cursor = self._next(page, answer, k, digest)
+        cursor = self._next(page, answer, k, request.collapse, digest)
         return Found(impression_id, answer, page.offset + 1, cursor, request.arm)
 
-    def _next(self, page: Page, answer: Answer, k: int, digest: str) -> str | None:
-        offset = page.offset + k
-        found = answer.totals.retrieved
-        if not answer.hits or offset >= min(found, self.settings.search.max_results):
+    def _next(self, page: Page, answer: Answer, k: int, collapse: bool, digest: str) -> str | None:
+        offset, shown = page.offset + k, len(answer.hits)
+        there = page.offset + shown if collapse and shown < k else answer.totals.retrieved
+        if not shown or offset >= min(there, self.settings.search.max_results):
             return None
-        return write_cursor(Page(offset, answer.depth, answer.release or HYBRID), digest)
+        return write_cursor(Page(offset, page.depth, answer.release or HYBRID), digest)
 
     def context(self, request: ContextRequest) -> ContextFound:
         """Write what a language model answers from.
@@ -199,7 +202,7 @@ class Service:
         form = Form(budget, request.passages_per_product, request.template, settings.tokenizer)
         pipeline = self._ranked(request.release)
         deadline = self._deadline(request.deadline_ms)
-        answer = pipeline.answer(request.query, k, request.filters, deadline_ms=deadline)
+        answer = pipeline.answer(request.query, k, request.filters, deadline_ms=deadline, explain=False)
         start = time.perf_counter()
         context = context_of(answer, pipeline.index, form)
         spent = {**answer.milliseconds, "context": round((time.perf_counter() - start) * 1000, 3)}

@@ -102,7 +102,7 @@ class ServerSettings(_Section):
 class SearchSettings(_Section):
     """How long a search may take, and how much it may be asked."""
 
-    deadline_ms: float = _number(300.0, 600_000)
+    deadline_ms: float = _number(300.0, 3_000)
     max_k: int = _whole(100, 1, 10_000)
     max_results: int = _whole(200, 1, 100_000)  # the last rank of the deepest page
     max_query_chars: int = _whole(500, 1, 100_000)

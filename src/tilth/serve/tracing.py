@@ -1,6 +1,7 @@
 """Traces of requests for OpenTelemetry, by option: a span a request, and below it one a stage of its search.
 
-Spans are made once the request has ended, of times that were taken anyway, so that a search pays nothing.
+Spans are made once a request has been answered, of times that were taken anyway, so that no search
+waits for them.
 """
 
 import threading

@@ -28,6 +28,7 @@ _BODIES = 16  # of the greatest size, that are in memory at once
 _SMALL = 64 << 10  # bytes of a body that is read whoever sends it, and however many there are
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
 _LOOPBACK = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -148,8 +149,8 @@ class Envelope:
 
     def _tell(self, exchange: "_Exchange") -> None:
         seconds = time.perf_counter() - exchange.start
-        route = exchange.route()
-        self._telemetry.request(exchange.scope["method"], route, exchange.status, seconds)
+        route, method = exchange.route(), exchange.scope["method"]
+        self._telemetry.request(method if method in _METHODS else "other", route, exchange.status, seconds)
         if self._tracing is not None:
             self._trace(self._tracing, exchange, route)
         key = exchange.scope.get("tilth.key")

@@ -48,7 +48,7 @@ _READING = 10.0  # seconds beyond the longest answer, in which a slow client may
 async def search(body: SearchBody, request: Request) -> Response:
     """Find products: lexically and by meaning, fused, reranked, a page at a time."""
     doors = doors_of(request)
-    asked = body.model_dump(exclude={"explain", "deadline_ms"})
+    asked = body.model_dump(exclude={"deadline_ms"})
     found = await doors.search(
         lambda left: doors.service.search(SearchRequest(**asked, deadline_ms=left)), body.deadline_ms
     )
@@ -107,7 +107,8 @@ async def ask(body: AskBody, request: Request) -> Response:
     doors = doors_of(request)
     asking: Asking = request.app.state.asking
     asked = body.model_dump(exclude={"history", "budget_tokens"})
-    budget = body.budget_tokens or doors.settings.ask.budget_tokens
+    usual = min(doors.settings.ask.budget_tokens, doors.settings.context.max_budget_tokens)
+    budget = body.budget_tokens or usual
     asking.check()
     found = await doors.search(
         lambda left: doors.service.context(
