@@ -156,11 +156,6 @@ def test_the_unit_runs_a_command_that_is_understood_as_a_user_of_its_own() -> No
     assert unit()["User"] == ["tilth"]
 
 
-def test_neither_image_nor_unit_lets_the_encoder_report_its_use() -> None:
-    assert "ORT_DISABLE_TELEMETRY=1" in unit()["Environment"]
-    assert any("ORT_DISABLE_TELEMETRY=1" in rest for rest in arguments_of("ENV"))
-
-
 def test_every_variable_of_the_example_is_one_that_is_read() -> None:
     text = (DEPLOY / "tilth.env").read_text("utf-8")
     variables = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))

@@ -1,5 +1,6 @@
 """What a process loads: searching needs neither torch nor transformers, importing needs next to nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,20 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'open_shop'"):
         _ = tilth.open_shop
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_is_told_to_report_nothing_before_it_is_loaded(given: str | None, expected: str) -> None:
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print(os.environ["ORT_DISABLE_TELEMETRY"])
+sys.meta_path.insert(0, Watch())
+import tilth.pipeline, tilth.reranking.cross_encoder
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.stdout.split(), done.returncode) == ([expected], 0), done.stderr

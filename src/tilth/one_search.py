@@ -65,6 +65,9 @@ class OneSearch:
     def best(self, k: int, allowed: Allowed | None, collapse: bool, depth: int = DEPTH) -> RankedPlaces:
         """Return the best `k`; where variants collapse, look deeper until there are as many groups.
 
+        What was found before it looked deeper stays before all else, so that a longer list only adds to a
+        shorter one.
+
         Args:
             k: how many, from 0.
             allowed: a mask of the rows that may be returned; None allows all.
@@ -76,15 +79,16 @@ class OneSearch:
         """
         reranker = self.ranking.reranker
         self.depth = max(k, depth, DEPTH, reranker.depth if reranker else 0)
+        before: dict[str, float] = {}
         while True:
             self.found = self._retrieved(allowed) if k > 0 else NOTHING
-            best = self._ordered()
-            if collapse:
-                best = self._collapsed(best)
+            ordered = self._after(before, self._ordered())
+            best = self._collapsed(ordered) if collapse else ordered
             enough = not collapse or len(best.places) >= k or self.found.whole
             if enough or self.deadline.left() < 0:
                 best = self._refined(best)
                 return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
+            before = {self.found.ids[place]: score for place, score in pairs(ordered)}
             self.depth *= 4
 
     def _retrieved(self, allowed: Allowed | None) -> Candidates:
@@ -104,6 +108,20 @@ class OneSearch:
             self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
             self.decision = decision
         return ranked
+
+    def _after(self, before: Mapping[str, float], ranked: RankedPlaces) -> RankedPlaces:
+        """Put products that were found before, by their scores then, above all others of a ranking."""
+        if not before:
+            return ranked
+        places = {name: place for place, name in enumerate(self.found.ids)}
+        kept = {places[name]: score for name, score in before.items() if name in places}
+        first, scores = np.array(list(kept), np.intp), np.array(list(kept.values()))
+        rest = ~np.isin(ranked.places, first)
+        others = ranked.scores[rest].astype(np.float64)
+        lowest = scores.min(initial=0) - 1 - others.max(initial=0)
+        return RankedPlaces(
+            np.concatenate([first, ranked.places[rest]]), np.concatenate([scores, others + lowest])
+        )
 
     def _refined(self, best: RankedPlaces) -> RankedPlaces:
         """Let a second stage order the first hits, once a query."""

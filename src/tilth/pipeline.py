@@ -197,8 +197,8 @@ class Pipeline:
                 out, the least valuable first (cross-encoder, reranker, dense), and named in `skipped`. What
                 is found lexically always comes.
             offset: how many of the first hits to leave out, those of earlier pages.
-            depth: candidates asked of each retriever, at least; the first page's `Answer.depth` on later
-                pages, so that the order is the same on all.
+            depth: candidates asked of each retriever, at least; the same number on all pages, so that they
+                are of one order.
             explain: find the terms that each hit matches, which takes as long as all else that is said of it;
                 otherwise `matched` is empty.
 

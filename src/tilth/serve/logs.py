@@ -1,5 +1,6 @@
 """Logs of the service: one line an event, JSON or text, with the id of the request and no personal text."""
 
+import json
 import logging
 import sys
 from contextvars import ContextVar
@@ -18,7 +19,11 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return orjson.dumps(_facts(record, self), default=str).decode()
+        facts = _facts(record, self)
+        try:
+            return orjson.dumps(facts, default=str).decode()
+        except TypeError:  # half a character, or a whole number beyond 64 bits: no line is lost for it
+            return json.dumps(facts, default=str, skipkeys=True)
 
 
 class TextFormatter(logging.Formatter):
@@ -27,10 +32,16 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and below it what went wrong, if anything."""
         facts = _facts(record, self)
-        head = " ".join(str(facts.pop(name)) for name in ("time", "level", "logger", "event"))
+        head = " ".join(_shown(facts.pop(name)) for name in ("time", "level", "logger", "event"))
         trace = facts.pop("trace", "")
-        rest = " ".join(f"{name}={value}" for name, value in facts.items() if value != "")
+        rest = " ".join(f"{name}={_shown(value)}" for name, value in facts.items() if value != "")
         return "\n".join(filter(None, [f"{head} {rest}".rstrip(), trace]))
+
+
+def _shown(value: object) -> str:
+    """Return a value on one line, so that no text can look like another event."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _facts(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tilth.context import Form, context_of
 from tilth.errors import InputError, StoreError, TilthError
 from tilth.feedback_log import Appended
 from tilth.interactions import Interaction, Served
-from tilth.pipeline import Answer, Pipeline
+from tilth.pipeline import Answer, Facet, Pipeline
 from tilth.ranking import plain_ranking, ranking_of
 from tilth.releases import HYBRID, open_release
 from tilth.retrieval.facets import json_schema
@@ -43,7 +44,8 @@ from tilth.serve.settings import Settings
 from tilth.serve.spool import Spool
 from tilth.store import Written
 
-LONGEST_DEADLINE = 3_000.0  # ms; nobody waits longer for an answer, unless the settings say so
+LONGEST_DEADLINE = 3_000.0  # ms; nobody waits longer for an answer
+MOST_VALUES = 1_000  # of a facet
 LONGEST_ID = 1_000  # characters of a product's
 _WARM_UP = 3  # searches
 NOT_SERVING = ("has not started", "is shutting down")  # faults that are none
@@ -86,9 +88,10 @@ class Service:
 
     def _warm_up(self) -> None:
         view = self.pipeline.live.view
+        cold = Pipeline(self.pipeline.live, self.pipeline.ranking)  # its times are no measure of later ones
         for product in self.store.products(view.ids(np.arange(min(1, view.rows)))).values():
-            for _ in range(_WARM_UP):
-                self.pipeline.answer(product.title)
+            for pipeline in (*[cold] * _WARM_UP, self.pipeline):
+                pipeline.answer(product.title)
 
     def _refresh(self) -> None:
         try:
@@ -167,6 +170,7 @@ class Service:
             depth=page.depth,
             explain=request.explain,
         )
+        answer = replace(answer, facets={name: _cut(facet) for name, facet in answer.facets.items()})
         impression_id = self._keep(request, answer, page.offset + 1) if request.log else _new_id()
         cursor = self._next(page, answer, k, request.collapse, digest)
         return Found(impression_id, answer, page.offset + 1, cursor, request.arm)
@@ -224,7 +228,7 @@ class Service:
     def _deadline(self, asked: float | None) -> float:
         if asked is None:
             return self.settings.search.deadline_ms
-        check_range(asked, 0, max(LONGEST_DEADLINE, self.settings.search.deadline_ms), "deadline_ms")
+        check_range(asked, 0, LONGEST_DEADLINE, "deadline_ms")
         return asked
 
     def _ranked(self, release: str | None) -> Pipeline:
@@ -316,14 +320,16 @@ class Service:
             filters: conditions; None: all products.
 
         Returns:
-            A value's count by value, the most frequent first; for numbers, count, min and max.
+            A value's count by value, the most frequent first, at most `MOST_VALUES`; for numbers, count, min
+            and max.
 
         Raises:
             InputError: a field or filter is not known, or there are too many.
         """
         self._check_fields(names, "fields")
         check_filters(filters, self.settings.limits)
-        return self.pipeline.facets(names, filters)
+        counts = self.pipeline.facets(names, filters)
+        return {name: dict(islice(each.items(), MOST_VALUES)) for name, each in counts.items()}
 
     # --- feedback ---------------------------------------------------------------------------------
 
@@ -345,6 +351,11 @@ class Service:
         if len(interactions) > self.settings.limits.batch:
             raise InputError(f"at most {self.settings.limits.batch:,} events at a time", field="events")
         return self.spool.record(interactions)
+
+
+def _cut(facet: Facet) -> Facet:
+    """Keep the most frequent values, so that no answer is as large as the catalogue."""
+    return Facet(*(dict(islice(each.items(), MOST_VALUES)) for each in (facet.allowed, facet.retrieved)))
 
 
 def _new_id() -> str:

@@ -23,6 +23,7 @@ from tilth.serve.service import Service
 
 _T = TypeVar("_T")
 _WRITERS = 2  # one writes, one is prepared; the store takes one at a time
+_ASIDES, _ASKERS = 2, 2
 _PATIENCE = 0.5  # of its deadline, what a request waits for a place at most
 _BEARER = "bearer "
 _MOST_VALUES = 2_000_000  # of one body
@@ -48,12 +49,15 @@ class Doors:
         self.writes = Admission(_WRITERS, limits.waiting)
         self._rates = Rates(limits.requests_per_minute, limits.burst)
         self._searchers = ThreadPoolExecutor(running, "tilth-search")
-        self._others = ThreadPoolExecutor(_WRITERS + 2, "tilth-write")
+        self.asides = Admission(_ASIDES, limits.waiting)
+        self._others = ThreadPoolExecutor(_WRITERS + _ASIDES, "tilth-write")
+        self._askers = ThreadPoolExecutor(_ASKERS, "tilth-ask")
 
     def close(self) -> None:
         """Let the threads end."""
         self._searchers.shutdown()
         self._others.shutdown()
+        self._askers.shutdown()
 
     async def admit(self, request: Request, scope: str) -> Key:
         """Let a request in, or raise: the key has the scope, and its owner has not asked too often."""
@@ -61,7 +65,7 @@ class Doors:
         key = self.doorkeeper.recall(token)
         if key is None:
             self._rates.spend(client)  # whoever guesses keys is slowed down, too
-            return await self.aside(lambda: self.doorkeeper.admit(token, scope))
+            return await self.quick(lambda: self.doorkeeper.admit(token, scope))
         self._rates.spend(key.key_id or client)
         self.doorkeeper.check(key, scope)
         return key
@@ -96,8 +100,13 @@ class Doors:
             return await _in_thread(self._others, work)
 
     async def aside(self, work: Callable[[], _T]) -> _T:
-        """Run what is neither a search nor a write, such as a question to the store."""
-        return await _in_thread(self._others, work)
+        """Run what is neither a search nor a write and may take long, such as figures of the whole log."""
+        async with self.asides.enter(self.settings.server.shutdown_seconds):
+            return await _in_thread(self._others, work)
+
+    async def quick(self, work: Callable[[], _T]) -> _T:
+        """Run a short question to the store, which nothing that takes long may hold up."""
+        return await _in_thread(self._askers, work)
 
     async def work(self, kind: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the call returns
         """Run the call of a tool where its kind belongs: see `tilth.serve.mcp`."""

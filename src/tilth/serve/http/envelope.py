@@ -83,8 +83,8 @@ class Envelope:
                     raise
         finally:
             self._held -= exchange.held
-            REQUEST_ID.reset(token)
             self._tell(exchange)
+            REQUEST_ID.reset(token)
 
     async def _check_origin(self, scope: Scope) -> None:
         """While no key is asked for, refuse what pages elsewhere can make a browser send."""

@@ -105,7 +105,7 @@ class Totals(Sent):
 
 
 class Facet(Sent):
-    """Counts of a field's values among the products of the totals."""
+    """Counts of a field's values among the products of the totals, the 1,000 most frequent at most."""
 
     allowed: dict[str, Any]
     retrieved: dict[str, Any]

@@ -161,8 +161,8 @@ def _fault_of(error: Mapping[str, Any]) -> dict[str, str]:
     """Return one fault of a request; values are shortened, since they may be anything."""
     if error["type"] == "json_invalid":
         return {"field": "body", "detail": f"is not JSON: {error.get('ctx', {}).get('error', '')}"}
-    place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
-    field = ".".join(place) or str(error["loc"][0] if error["loc"] else "body")
+    source, *place = error["loc"] or ("body",)  # body, query or path; a field may be called the same
+    field = ".".join(map(str, place)) or str(source)
     value = error.get("input")
     shown = "" if isinstance(value, dict | list) or value is None else f" (got {shorten(value)})"
     fault = {"field": field[:200], "detail": f"{error['msg']}{shown}"}

@@ -180,7 +180,7 @@ async def fields(request: Request) -> Response:
 async def product(product_id: Annotated[str, Path(max_length=1000)], request: Request) -> Response:
     """Return a product as the store has it now."""
     doors = doors_of(request)
-    found = await doors.aside(lambda: doors.service.products([product_id]))
+    found = await doors.quick(lambda: doors.service.products([product_id]))
     if product_id not in found:
         raise NotFoundError("there is no such product", field="product_id", value=product_id)
     return json_response(product_to_json(found[product_id]))

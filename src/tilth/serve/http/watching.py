@@ -31,7 +31,7 @@ async def live() -> Response:
 )
 async def ready(request: Request) -> Response:
     """Say whether searches can be answered, and how far behind the store they are."""
-    health = await doors_of(request).aside(doors_of(request).service.health)
+    health = await doors_of(request).quick(doors_of(request).service.health)
     if health["fault"] not in (None, *NOT_SERVING):
         health["fault"] = "the log says what"  # it may name files of this machine, and anybody may ask
     return json_response(health, 200 if health["ready"] else 503)
@@ -45,7 +45,7 @@ async def ready(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     """Return what is measured, in Prometheus' text form."""
-    text = await doors_of(request).aside(request.app.state.telemetry.text)
+    text = await doors_of(request).quick(request.app.state.telemetry.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
