@@ -223,6 +223,24 @@ def test_another_process_s_changes_are_seen_while_following(shop: Path) -> None:
         wait_for(lambda: "n1" in ids(pipeline, "wheelbarrow") and "m1" not in ids(pipeline, "cow manure"))
 
 
+def test_following_goes_on_after_a_fault_of_its_own(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tilth.retrieval.live._RETRY_SECONDS", 0.02)
+    pipeline, looks = open_index(shop), []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            raise ZeroDivisionError
+        pipeline.refresh()
+
+    with pipeline.live.following(look, seconds=0.02), open_store(shop) as other:
+        other.upsert([Product(id="n1", title="Wheelbarrow, galvanised")])
+        wait_for(lambda: "n1" in ids(pipeline, "wheelbarrow"))
+    assert "still serving what was opened before" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
 def test_a_bulk_build_is_waited_for_and_not_applied_change_by_change(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

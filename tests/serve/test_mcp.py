@@ -57,7 +57,7 @@ def service(folder: Path) -> Iterator[Service]:
     pipeline = open_index(folder)
     spool = Spool(folder / "spool", FeedbackLog(pipeline.live.store), pause=0.001)
     given = Settings(
-        search={"deadline_ms": 60_000.0},
+        search={"deadline_ms": 3_000.0},
         limits={"body_bytes": 2 << 20},
         mcp={"allowed_hosts": ["shop.example"], "allowed_origins": ["https://shop.example"]},
     )

@@ -150,6 +150,9 @@ def test_nobody_pages_deeper_than_the_settings_let_them(folder: Path) -> None:
     assert [len(page.answer.hits) for page in found] == [10, 10, 5]
     assert found[-1].cursor is None
     request = SearchRequest(query="spade", k=10)
+    deeper = write_cursor(Page(5, 1_000_000, "hybrid"), digest_of(request))
+    with pytest.raises(InputError, match="cursor"):
+        shop.search(replace(request, cursor=deeper))
     deep = write_cursor(Page(26, 200, "hybrid"), digest_of(request))
     with pytest.raises(InputError, match="must be from 0 to 25"):
         shop.search(replace(request, cursor=deep))

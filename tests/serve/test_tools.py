@@ -60,7 +60,7 @@ def opened(pipeline: Pipeline, folder: Path, given: Settings) -> Service:
 
 @pytest.fixture(scope="module")
 def service(goods: Path) -> Iterator[Service]:
-    service = opened(open_index(goods), goods, Settings(search={"deadline_ms": 60_000.0}))
+    service = opened(open_index(goods), goods, Settings(search={"deadline_ms": 3_000.0}))
     yield service
     service.close()
 

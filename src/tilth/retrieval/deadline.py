@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _MEMORY = 0.9  # of the estimates so far, in the new ones
-_FORGETTING = 0.99
+_FORGETTING = 0.95  # of a cost for which a stage was left out: after one slow search it is soon tried again
 FINISH = "finish"  # what comes after all that can be left out: fusing, records, reasons
 
 Clock = Callable[[], float]  # seconds

@@ -129,6 +129,9 @@ class LiveIndex:
                 except TilthError as error:
                     pause = max(seconds, _RETRY_SECONDS)
                     _log.error("%s: still serving what was opened before: %s", self.path, error)
+                except Exception:  # noqa: BLE001 - a fault of ours, after which following must go on all the same
+                    pause = max(seconds, _RETRY_SECONDS)
+                    _log.exception("%s: still serving what was opened before", self.path)
 
         thread = threading.Thread(target=follow, name="tilth-follow", daemon=True)
         thread.start()

@@ -155,6 +155,7 @@ class Service:
         self._check_fields(request.facets, "facets")
         digest = digest_of(request)
         page = FIRST if request.cursor is None else read_cursor(request.cursor, digest)
+        check_range(page.depth, 0, settings.search.max_results, "cursor")  # a higher one was made by hand
         page = replace(page, depth=max(page.depth, settings.search.max_results))
         check_range(page.offset, 0, settings.search.max_results, "cursor")
         pipeline = self._ranked(request.release if request.cursor is None else page.release)

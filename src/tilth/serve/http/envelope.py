@@ -63,6 +63,7 @@ class Envelope:
         self._identify, self._tracing = identify, tracing
         self._app, self._limits, self._telemetry, self._local = app, settings.limits, telemetry, local
         self._held = 0  # bytes of bodies in memory
+        self._keyed = False  # keys were created; that is for good
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -90,7 +91,7 @@ class Envelope:
         """While no key is asked for, refuse what pages elsewhere can make a browser send."""
         headers = dict(scope["headers"])
         elsewhere = headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET"
-        if _LOOPBACK.fullmatch(headers.get(b"host", b"")) and not elsewhere:
+        if self._keyed or (_LOOPBACK.fullmatch(headers.get(b"host", b"")) and not elsewhere):
             return
         if await asyncio.to_thread(self._local):  # may ask the store
             raise PayloadError(
@@ -98,6 +99,7 @@ class Envelope:
                 "Without keys only requests of this machine to localhost are answered. Make a key: tilth key "
                 "create",
             )
+        self._keyed = True
 
     # --- the body ---------------------------------------------------------------------------------
 
