@@ -99,6 +99,9 @@ class Service:
         except TilthError as error:
             self._fault = str(error)
             raise
+        except Exception:
+            self._fault = "failed in an unforeseen way"
+            raise
         self._fault = None
 
     def close(self) -> None:
