@@ -21,7 +21,7 @@ import pytest
 import xxhash
 
 from fakes import kept_encoder
-from postgres import new_schemas, running_postgres
+from postgres import new_schemas
 from shop import DEFAULTS, SHOP, index, quiet
 from tilth import backup as backup_module
 from tilth.backup import back_up, restore
@@ -578,12 +578,6 @@ def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_left(
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
 
 
 def test_an_index_whose_store_is_a_database_is_saved_without_it(server: str, tmp_path: Path) -> None:

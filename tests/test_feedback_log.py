@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from feedback_strategies import impressions, interactions
-from postgres import new_schemas, running_postgres
 from shop import SHOP
 from tilth.errors import InputError, SettingError
 from tilth.feedback import Impression
@@ -41,26 +39,6 @@ PAID = Interaction(
     event_id="x'\"%b:c", impression_id="nowhere", action="purchase", product_id="м1", value=49.95,
     time=datetime(1931, 1, 1, 1, 2, 3, 4, tzinfo=UTC), reason="ё", client_id="c1", session_id="s1",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
-    """What returns the URL of a database without a store, another one at each call."""
-    if request.param == "postgresql":
-        return new_schemas(request.getfixturevalue("server"), prefix="fed")
-    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
-    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
-
-
-@pytest.fixture
-def url(new_url: NewUrl) -> str:
-    return new_url()
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import pytest
 from sqlalchemy import create_engine, func, select
 
-from postgres import new_schemas, running_postgres
 from shop import SHOP
 from tilth.errors import InputError, SettingError
 from tilth.judgment_log import JudgmentLog
@@ -23,26 +21,6 @@ ONE = Judgment(
     query_id="q1", query="rose food", product_id="m2", grade=2, highest=3, judge="anna", kind="person",
     time=NOON,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
-    """What returns the URL of a database without a store, another one at each call."""
-    if request.param == "postgresql":
-        return new_schemas(request.getfixturevalue("server"), prefix="judged")
-    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
-    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
-
-
-@pytest.fixture
-def url(new_url: NewUrl) -> str:
-    return new_url()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from postgres import new_schemas, running_postgres
 from tilth.errors import InputError, StoreError
 from tilth.key_log import MAX_NAME, SCOPES, KeyLog, is_token
 from tilth.store import Store
@@ -29,26 +27,6 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=120)
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
-    """What returns the URL of a database without a store, another one at each call."""
-    if request.param == "postgresql":
-        return new_schemas(request.getfixturevalue("server"), prefix="keys")
-    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
-    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
-
-
-@pytest.fixture
-def url(new_url: NewUrl) -> str:
-    return new_url()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """An index whose products are in PostgreSQL: built, followed, compacted, and refused with another store."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fakes import kept_encoder
-from postgres import PASSWORD, new_schemas, running_postgres
+from postgres import PASSWORD, new_schemas
 from shop import SHOP, quiet
 from tilth.catalog import Price, Product
 from tilth.errors import IndexFormatError, StoreError
@@ -15,12 +14,6 @@ from tilth.pipeline import open_index
 from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.builder import build_index, compact_index
 from tilth.retrieval.index import open_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
 
 
 def test_a_shop_lives_in_a_database(server: str, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import orjson
@@ -20,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from postgres import PASSWORD, new_schemas, running_postgres
+from postgres import PASSWORD, new_schemas
 from shop import SHOP
 from tilth import store_schema
 from tilth.catalog import Price, Product, product_from_json
@@ -28,26 +27,6 @@ from tilth.errors import InputError, MissingExtraError, StoreError
 from tilth.store import Change, Store, Written
 
 NewUrl = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
-    """What returns the URL of a database without a store, another one at each call."""
-    if request.param == "postgresql":
-        return new_schemas(request.getfixturevalue("server"))
-    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
-    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
-
-
-@pytest.fixture
-def url(new_url: NewUrl) -> str:
-    return new_url()
 
 
 @pytest.fixture

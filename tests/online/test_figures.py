@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postgres import new_schemas, running_postgres
 from tilth.errors import InputError, SettingError
 from tilth.feedback_log import FeedbackLog
 from tilth.interactions import ACTIONS, Interaction, Served
@@ -28,21 +27,6 @@ from tilth.store_schema import IMPRESSIONS, INTERACTIONS
 NewUrl = Callable[[], str]
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewUrl:
-    """What returns the URL of a database without a store, another one at each call."""
-    if request.param == "postgresql":
-        return new_schemas(request.getfixturevalue("server"), prefix="figures")
-    folder, numbers = tmp_path_factory.mktemp("stores"), count(1)
-    return lambda: f"sqlite:///{folder}/{next(numbers)}.db"
 
 
 @pytest.fixture
