@@ -1,4 +1,4 @@
-"""What many tests share: one small shop, indexed once with the packaged encoder; databases without a store."""
+"""What many tests share: a small shop, indexed once with the packaged encoder; databases without a store."""
 
 from collections.abc import Callable, Iterator
 from itertools import count

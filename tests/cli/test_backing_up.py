@@ -3,20 +3,17 @@
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 import typer
 
+from commands import Command, runner
 from fakes import kept_encoder
 from postgres import PASSWORD, running_postgres
 from shop import DEFAULTS, SHOP, index, quiet
 from tilth.cli.backing_up import backup, restore
-from tilth.cli.terminal import reporting_errors
 from tilth.retrieval.builder import build_index
 from tilth.retrieval.index import open_store
 
@@ -25,36 +22,11 @@ app.command()(backup)
 app.command()(restore)
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
 def tilth(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.delenv("TILTH_STORE", raising=False)
 
-    def run(*arguments: object) -> Outcome:
-        code = 0
-        try:
-            with reporting_errors():
-                app([*map(str, arguments)], prog_name="tilth")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
+    return runner(app, "tilth", capfd)
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """The commands as a person or a program calls them: output, JSON, exit codes, errors."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
+from commands import Command, Outcome
 from fakes import WordEncoder
 from tilth.cli import indexing
 from tilth.cli.main import main
@@ -27,24 +25,8 @@ from tilth.retrieval.fusion import Fusion
 from tilth.run import read_run
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Tilth = Callable[..., Outcome]
-
-
 @pytest.fixture
-def tilth(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tilth:
+def tilth(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: object) -> Outcome:
@@ -66,13 +48,13 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, tilth: Tilth) -> Path:
+def shop(tmp_path: Path, tilth: Command) -> Path:
     assert tilth("sample", tmp_path / "shop", "--products", 600).code == 0
     return tmp_path / "shop"
 
 
 @pytest.fixture
-def index(shop: Path, tilth: Tilth, words: None) -> Path:
+def index(shop: Path, tilth: Command, words: None) -> Path:
     assert tilth("index", shop / "products.jsonl", "--into", shop.parent / "idx").code == 0
     return shop.parent / "idx"
 
@@ -90,11 +72,11 @@ def few_labels(index: Path) -> tuple[object, ...]:
     return "--queries", shop / "few.tsv", "--qrels", shop / "qrels.tsv"
 
 
-def test_the_version(tilth: Tilth) -> None:
+def test_the_version(tilth: Command) -> None:
     assert tilth("--version").out.startswith("tilth 0.")
 
 
-def test_a_wrong_option_is_wrong_usage(tilth: Tilth) -> None:
+def test_a_wrong_option_is_wrong_usage(tilth: Command) -> None:
     outcome = tilth("search", "idx", "roses", "--colour")
     assert outcome.code == 2
     assert "No such option" in outcome.err
@@ -103,7 +85,7 @@ def test_a_wrong_option_is_wrong_usage(tilth: Tilth) -> None:
 # sample
 
 
-def test_sample_writes_a_shop(tilth: Tilth, tmp_path: Path) -> None:
+def test_sample_writes_a_shop(tilth: Command, tmp_path: Path) -> None:
     outcome = tilth("sample", tmp_path / "shop", "--products", 500, "--language", "both", "--json")
     assert outcome.json["products"] == 500
     names = {path.name for path in (tmp_path / "shop").iterdir()}
@@ -112,7 +94,7 @@ def test_sample_writes_a_shop(tilth: Tilth, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--language", "fr"), ("--products", 0), ("--products", 10**8)])
-def test_sample_refuses_what_it_cannot_write(tilth: Tilth, tmp_path: Path, arguments: tuple) -> None:
+def test_sample_refuses_what_it_cannot_write(tilth: Command, tmp_path: Path, arguments: tuple) -> None:
     outcome = tilth("sample", tmp_path / "shop", *arguments)
     assert outcome.code == 1
     assert outcome.err.startswith("error: ")
@@ -122,7 +104,7 @@ def test_sample_refuses_what_it_cannot_write(tilth: Tilth, tmp_path: Path, argum
 # index
 
 
-def test_index_counts_what_it_kept_and_rejected(tilth: Tilth, words: None, tmp_path: Path) -> None:
+def test_index_counts_what_it_kept_and_rejected(tilth: Command, words: None, tmp_path: Path) -> None:
     rows = ['{"id": "1", "title": "Spade"}', '{"id": "2"}', '{"id": "1", "title": "Again"}', "{"]
     (tmp_path / "shop.jsonl").write_text("\n".join(rows))
     outcome = tilth("index", tmp_path / "shop.jsonl", "--into", tmp_path / "idx", "--json")
@@ -132,7 +114,7 @@ def test_index_counts_what_it_kept_and_rejected(tilth: Tilth, words: None, tmp_p
     assert [orjson.loads(line)["line"] for line in lines] == [2, 3, 4]
 
 
-def test_index_says_in_words_what_it_rejected(tilth: Tilth, words: None, tmp_path: Path) -> None:
+def test_index_says_in_words_what_it_rejected(tilth: Command, words: None, tmp_path: Path) -> None:
     (tmp_path / "shop.csv").write_text("id,title,price\n1,Spade,5 EUR\n2,Fork,-5 EUR\n")
     outcome = tilth("index", tmp_path / "shop.csv", "--into", tmp_path / "idx")
     assert "1 products kept, 1 rejected" in outcome.out
@@ -140,7 +122,7 @@ def test_index_says_in_words_what_it_rejected(tilth: Tilth, words: None, tmp_pat
     assert "rejected.jsonl" in outcome.err
 
 
-def test_index_maps_columns(tilth: Tilth, words: None, tmp_path: Path) -> None:
+def test_index_maps_columns(tilth: Command, words: None, tmp_path: Path) -> None:
     (tmp_path / "shop.csv").write_text("nr;bezeichnung\n1;Spaten\n")
     into = ("--into", tmp_path / "idx")
     maps = ("--map", "id=nr", "--map", "title=bezeichnung")
@@ -163,7 +145,7 @@ def test_index_maps_columns(tilth: Tilth, words: None, tmp_path: Path) -> None:
     ],
 )
 def test_index_refuses_with_a_reason_and_leaves_nothing(
-    tilth: Tilth, words: None, tmp_path: Path, content: str, options: tuple, message: str
+    tilth: Command, words: None, tmp_path: Path, content: str, options: tuple, message: str
 ) -> None:
     (tmp_path / "shop.jsonl").write_text(content)
     outcome = tilth("index", tmp_path / "shop.jsonl", "--into", tmp_path / "idx", *options)
@@ -174,7 +156,7 @@ def test_index_refuses_with_a_reason_and_leaves_nothing(
     assert not list(tmp_path.rglob(".building-*"))
 
 
-def test_index_touches_no_folder_that_holds_something_else(tilth: Tilth, words: None, shop: Path) -> None:
+def test_index_touches_no_folder_that_holds_something_else(tilth: Command, words: None, shop: Path) -> None:
     before = sorted(path.name for path in shop.iterdir())
     outcome = tilth("index", shop / "products.jsonl", "--into", shop)
     assert outcome.code == 1
@@ -183,7 +165,7 @@ def test_index_touches_no_folder_that_holds_something_else(tilth: Tilth, words: 
 
 
 def test_an_interrupted_build_says_so_and_leaves_the_index(
-    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch
+    tilth: Command, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rejected = (index / "rejected.jsonl").read_bytes()
 
@@ -203,7 +185,7 @@ def test_an_interrupted_build_says_so_and_leaves_the_index(
 
 
 def test_what_is_upserted_is_found_and_what_is_deleted_is_not(
-    tilth: Tilth, index: Path, tmp_path: Path
+    tilth: Command, index: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "new.jsonl").write_text('{"id": "n1", "title": "Zinc wheelbarrow"}\n{"id": "n2"}\n')
     written = tilth("upsert", index, tmp_path / "new.jsonl", "--json").json
@@ -216,7 +198,7 @@ def test_what_is_upserted_is_found_and_what_is_deleted_is_not(
     assert "n1" not in {hit["product_id"] for hit in hits}
 
 
-def test_ids_to_delete_come_from_a_file(tilth: Tilth, index: Path, tmp_path: Path) -> None:
+def test_ids_to_delete_come_from_a_file(tilth: Command, index: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("en0000001\n\nen0000002\n")
     assert tilth("delete", index, "--file", tmp_path / "ids.txt", "--json").json["deleted"] == 2
     outcome = tilth("delete", index)
@@ -224,7 +206,7 @@ def test_ids_to_delete_come_from_a_file(tilth: Tilth, index: Path, tmp_path: Pat
     assert "no product id was given" in outcome.err
 
 
-def test_compact_makes_the_next_generation(tilth: Tilth, index: Path) -> None:
+def test_compact_makes_the_next_generation(tilth: Command, index: Path) -> None:
     tilth("delete", index, "en0000001")
     manifest = tilth("compact", index, "--json").json
     assert manifest["catalogue"]["products"] == 599
@@ -233,7 +215,7 @@ def test_compact_makes_the_next_generation(tilth: Tilth, index: Path) -> None:
 
 
 def test_a_catalogue_is_stored_encoded_in_parts_and_built(
-    tilth: Tilth, shop: Path, words: None, tmp_path: Path
+    tilth: Command, shop: Path, words: None, tmp_path: Path
 ) -> None:
     into = tmp_path / "parts"
     assert tilth("index", shop / "products.jsonl", "--into", into, "--store-only").code == 0
@@ -247,20 +229,20 @@ def test_a_catalogue_is_stored_encoded_in_parts_and_built(
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "one", "1/", "1/0"])
-def test_a_wrong_part_is_named(tilth: Tilth, index: Path, shard: str) -> None:
+def test_a_wrong_part_is_named(tilth: Command, index: Path, shard: str) -> None:
     outcome = tilth("encode", index, "--shard", shard)
     assert outcome.code == 1
     assert f"--shard is {shard!r}" in outcome.err
 
 
-def test_updates_need_an_index(tilth: Tilth, tmp_path: Path) -> None:
+def test_updates_need_an_index(tilth: Command, tmp_path: Path) -> None:
     for command in (("upsert", tmp_path, "x.jsonl"), ("delete", tmp_path, "x"), ("compact", tmp_path)):
         outcome = tilth(*command)
         assert outcome.code == 1
         assert "not an index" in outcome.err
 
 
-def test_fields_say_what_can_be_filtered_by(tilth: Tilth, index: Path) -> None:
+def test_fields_say_what_can_be_filtered_by(tilth: Command, index: Path) -> None:
     fields = tilth("fields", index, "--json").json
     assert fields["availability"]["type"] == "text"
     assert fields["price"]["min"] > 0
@@ -269,7 +251,7 @@ def test_fields_say_what_can_be_filtered_by(tilth: Tilth, index: Path) -> None:
     assert schema["$schema"].endswith("2020-12/schema")
 
 
-def test_search_counts_facets_and_collapses_variants(tilth: Tilth, index: Path) -> None:
+def test_search_counts_facets_and_collapses_variants(tilth: Command, index: Path) -> None:
     answer = tilth(
         "search", index, "compost", "-k", 5, "--facets", "brand,price", "--collapse", "--json"
     ).json
@@ -283,7 +265,7 @@ def test_search_counts_facets_and_collapses_variants(tilth: Tilth, index: Path) 
 # search
 
 
-def test_search_prints_titles_prices_and_time(tilth: Tilth, index: Path) -> None:
+def test_search_prints_titles_prices_and_time(tilth: Command, index: Path) -> None:
     outcome = tilth("search", index, "cow manure", "-k", 3)
     assert outcome.code == 0
     assert max(map(len, outcome.out.splitlines())) <= 80
@@ -293,7 +275,7 @@ def test_search_prints_titles_prices_and_time(tilth: Tilth, index: Path) -> None
     assert "lexical #1" in tilth("search", index, "cow manure", "-k", 3, "--explain").out
 
 
-def test_search_as_json_says_why(tilth: Tilth, index: Path) -> None:
+def test_search_as_json_says_why(tilth: Command, index: Path) -> None:
     answer = tilth("search", index, "cow manure 20 kg", "-k", 10, "--json").json
     assert answer["query"] == answer["read_as"] == "cow manure 20 kg"
     assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 11))
@@ -327,7 +309,7 @@ def put_in_force(index: Path, answers: Answerability) -> None:
     promote(index, release.name, {"passed": True, "refusals": [], "in_force": "hybrid"})
 
 
-def test_search_names_the_release_and_says_when_nothing_fits(tilth: Tilth, index: Path) -> None:
+def test_search_names_the_release_and_says_when_nothing_fits(tilth: Command, index: Path) -> None:
     by_unknown_words = Answerability(0.5, (0.0,) * 6, (0.0,) * 5 + (-10.0,), 3.0, 10, 10)
     put_in_force(index, by_unknown_words)
 
@@ -349,7 +331,7 @@ def test_search_names_the_release_and_says_when_nothing_fits(tilth: Tilth, index
     assert "the shop seems to have nothing that fits: probability 0.00091, below 0.5" in said
 
 
-def test_search_takes_filters(tilth: Tilth, index: Path) -> None:
+def test_search_takes_filters(tilth: Command, index: Path) -> None:
     filters = '{"price": {"lte": 10}, "availability": "in_stock"}'
     hits = tilth("search", index, "manure", "--filters", filters, "--json").json["hits"]
     assert hits
@@ -361,14 +343,14 @@ def test_search_takes_filters(tilth: Tilth, index: Path) -> None:
     ("filters", "message"),
     [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"weather": 1}', "no field to filter by")],
 )
-def test_search_names_a_wrong_filter(tilth: Tilth, index: Path, filters: str, message: str) -> None:
+def test_search_names_a_wrong_filter(tilth: Command, index: Path, filters: str, message: str) -> None:
     outcome = tilth("search", index, "manure", "--filters", filters)
     assert outcome.code == 1
     assert message in outcome.err
 
 
 def test_search_reads_queries_from_the_standard_input(
-    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tilth: Command, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "typed").write_text("cow manure\nhose\n")
     with (tmp_path / "typed").open() as typed:
@@ -378,7 +360,7 @@ def test_search_reads_queries_from_the_standard_input(
 
 
 def test_search_asks_at_a_terminal_until_an_empty_line(
-    tilth: Tilth, index: Path, monkeypatch: pytest.MonkeyPatch
+    tilth: Command, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = iter(["cow manure", "zzzzqqqq", ""])
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
@@ -387,7 +369,7 @@ def test_search_asks_at_a_terminal_until_an_empty_line(
     assert outcome.out.count("from 600 products, in") == 2
 
 
-def test_search_without_an_index_names_the_command(tilth: Tilth, tmp_path: Path) -> None:
+def test_search_without_an_index_names_the_command(tilth: Command, tmp_path: Path) -> None:
     outcome = tilth("search", tmp_path / "nowhere", "roses")
     assert outcome.code == 1
     assert "no index there. Build one: tilth index CATALOGUE --into" in outcome.err
@@ -396,7 +378,7 @@ def test_search_without_an_index_names_the_command(tilth: Tilth, tmp_path: Path)
 # evaluate, tune, split, compare
 
 
-def test_evaluate_measures_every_system(tilth: Tilth, index: Path) -> None:
+def test_evaluate_measures_every_system(tilth: Command, index: Path) -> None:
     report = tilth("evaluate", index, *labels(index), "--json").json
     assert list(report["systems"]) == ["tfidf", "lexical", "dense", "hybrid"]
     assert report["measures"] == [
@@ -407,14 +389,14 @@ def test_evaluate_measures_every_system(tilth: Tilth, index: Path) -> None:
     assert "per_query" not in report
 
 
-def test_evaluate_prints_a_table_of_eighty_columns(tilth: Tilth, index: Path) -> None:
+def test_evaluate_prints_a_table_of_eighty_columns(tilth: Command, index: Path) -> None:
     outcome = tilth("evaluate", index, *labels(index), "--systems", "lexical,dense")
     assert max(map(len, outcome.out.splitlines())) <= 80
     assert "nDCG@10 minus lexical's" in outcome.out
     assert "misspelt (" in outcome.out
 
 
-def test_evaluate_saves_runs_that_compare_reads(tilth: Tilth, index: Path, tmp_path: Path) -> None:
+def test_evaluate_saves_runs_that_compare_reads(tilth: Command, index: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     options = ("--systems", "lexical,hybrid", "--save-runs", runs, "--json", "--per-query", "-k", 50)
     report = tilth("evaluate", index, *labels(index), *options).json
@@ -439,14 +421,14 @@ def test_evaluate_saves_runs_that_compare_reads(tilth: Tilth, index: Path, tmp_p
         (("--queries", "nowhere.tsv"), "nowhere.tsv"),
     ],
 )
-def test_evaluate_names_what_is_wrong(tilth: Tilth, index: Path, options: tuple, message: str) -> None:
+def test_evaluate_names_what_is_wrong(tilth: Command, index: Path, options: tuple, message: str) -> None:
     outcome = tilth("evaluate", index, *labels(index), *options)
     assert outcome.code == 1
     assert message in outcome.err
 
 
 def test_split_and_tune_choose_on_one_part_and_report_on_another(
-    tilth: Tilth, index: Path, tmp_path: Path
+    tilth: Command, index: Path, tmp_path: Path
 ) -> None:
     few = few_labels(index)
     counts = tilth("split", *few[:2], "--into", tmp_path / "split.tsv", "--json").json["queries"]
@@ -459,7 +441,7 @@ def test_split_and_tune_choose_on_one_part_and_report_on_another(
     assert not (index / "fusion.json").exists()
 
 
-def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Tilth, index: Path) -> None:
+def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Command, index: Path) -> None:
     few = few_labels(index)
     tuned = tilth("tune", index, *few, "--apply", "--json").json
     assert orjson.loads((index / "fusion.json").read_bytes()) == tuned["fusion"]
@@ -470,7 +452,7 @@ def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Tilth, index: Path)
     assert "chosen on " in tilth("tune", index, *few).out
 
 
-def test_split_for_the_reranker_and_into_folds(tilth: Tilth, shop: Path, tmp_path: Path) -> None:
+def test_split_for_the_reranker_and_into_folds(tilth: Command, shop: Path, tmp_path: Path) -> None:
     options = ("--queries", shop / "queries.tsv", "--into", tmp_path / "split.tsv")
     assert set(tilth("split", *options, "--reranking", "--json").json["queries"]) == {"train", "test"}
     counts = tilth("split", *options, "--folds", 5, "--json").json["queries"]

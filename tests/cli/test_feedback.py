@@ -1,18 +1,16 @@
 """`tilth feedback` as a person or a program calls it."""
 
 import gzip
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
+from commands import Command, runner
 from shop import SHOP
 from tilth.cli.feedback import app
-from tilth.cli.terminal import reporting_errors
 from tilth.feedback_log import FeedbackLog
 from tilth.interactions import Interaction, Served
 from tilth.retrieval.index import open_store
@@ -28,36 +26,11 @@ DONE = [
 ]
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Feedback = Callable[..., Outcome]
-
-
 @pytest.fixture
-def feedback(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Feedback:
+def feedback(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*arguments: object) -> Outcome:
-        code = 0
-        try:
-            with reporting_errors():
-                app(list(map(str, arguments)), prog_name="tilth feedback")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
+    return runner(app, "tilth feedback", capfd)
 
 
 @pytest.fixture
@@ -80,9 +53,7 @@ def kept(index: Path) -> tuple[list[Served], list[Interaction]]:
         return [each for _, each in log.served()], [each for _, each in log.interactions()]
 
 
-def test_what_is_exported_is_imported_once(
-    feedback: Feedback, idx: Path, empty: Path, tmp_path: Path
-) -> None:
+def test_what_is_exported_is_imported_once(feedback: Command, idx: Path, empty: Path, tmp_path: Path) -> None:
     into = tmp_path / "out"
     assert feedback("export", idx, "--into", into, "--json").json == {
         "into": str(into), "impressions": 3, "interactions": 3,
@@ -101,7 +72,7 @@ def test_what_is_exported_is_imported_once(
     assert told.out == f"{files[1]}: 3 impressions\n{files[3]}: 3 interactions\n"
 
 
-def test_one_file_alone_also_gzipped(feedback: Feedback, idx: Path, empty: Path, tmp_path: Path) -> None:
+def test_one_file_alone_also_gzipped(feedback: Command, idx: Path, empty: Path, tmp_path: Path) -> None:
     feedback("export", idx, "--into", tmp_path)
     packed = tmp_path / "events.gz"
     packed.write_bytes(gzip.compress((tmp_path / "ubi_events.jsonl").read_bytes()))
@@ -111,7 +82,7 @@ def test_one_file_alone_also_gzipped(feedback: Feedback, idx: Path, empty: Path,
 
 
 def test_every_bad_line_is_named_and_nothing_is_written(
-    feedback: Feedback, idx: Path, empty: Path, tmp_path: Path
+    feedback: Command, idx: Path, empty: Path, tmp_path: Path
 ) -> None:
     feedback("export", idx, "--into", tmp_path)
     queries, events = tmp_path / "ubi_queries.jsonl", tmp_path / "ubi_events.jsonl"
@@ -133,7 +104,7 @@ def test_every_bad_line_is_named_and_nothing_is_written(
     assert kept(empty) == ([], [])
 
 
-def test_a_bad_query_alone_leaves_the_log_as_it_was(feedback: Feedback, idx: Path, tmp_path: Path) -> None:
+def test_a_bad_query_alone_leaves_the_log_as_it_was(feedback: Command, idx: Path, tmp_path: Path) -> None:
     feedback("export", idx, "--into", tmp_path)
     queries = tmp_path / "ubi_queries.jsonl"
     queries.write_text(queries.read_text("utf-8").replace('"i0"', '"i7"').replace('"i2"', '""'))
@@ -145,7 +116,7 @@ def test_a_bad_query_alone_leaves_the_log_as_it_was(feedback: Feedback, idx: Pat
     assert kept(idx) == (SERVED, DONE)
 
 
-def test_many_lines_are_read_batch_by_batch(feedback: Feedback, empty: Path, tmp_path: Path) -> None:
+def test_many_lines_are_read_batch_by_batch(feedback: Command, empty: Path, tmp_path: Path) -> None:
     line = '{"query_id":"i%d","action_name":"view","timestamp":"2026-05-31T12:00:00Z"}\n'
     (tmp_path / "events.jsonl").write_text("".join(line % n for n in range(4_100)))
     done = feedback("import", empty, "--events", tmp_path / "events.jsonl", "--json")
@@ -153,13 +124,13 @@ def test_many_lines_are_read_batch_by_batch(feedback: Feedback, empty: Path, tmp
     assert len(kept(empty)[1]) == 4_100
 
 
-def test_without_a_file_or_a_store_it_says_what_to_do(feedback: Feedback, idx: Path, tmp_path: Path) -> None:
+def test_without_a_file_or_a_store_it_says_what_to_do(feedback: Command, idx: Path, tmp_path: Path) -> None:
     assert "no file was given. Name one with --queries, --events, or both" in feedback("import", idx).err
     assert "cannot be read" in feedback("import", idx, "--events", tmp_path / "none.jsonl").err
     assert "there is no store" in feedback("export", tmp_path / "none", "--into", tmp_path).err
 
 
-def test_the_old_is_forgotten(feedback: Feedback, idx: Path) -> None:
+def test_the_old_is_forgotten(feedback: Command, idx: Path) -> None:
     done = feedback("forget", idx, "--before", "2026-06-01", "--json")
     assert done.json == {"before": "2026-06-01T00:00:00+00:00", "impressions": 1, "interactions": 1}
     assert kept(idx) == (SERVED[1:], DONE[1:])
@@ -172,13 +143,13 @@ def test_the_old_is_forgotten(feedback: Feedback, idx: Path) -> None:
     assert kept(idx) == (SERVED[2:], DONE[2:])
 
 
-def test_a_store_named_by_its_url(feedback: Feedback, idx: Path, empty: Path) -> None:
+def test_a_store_named_by_its_url(feedback: Command, idx: Path, empty: Path) -> None:
     url = f"sqlite:///{idx}/store.sqlite"
     done = feedback("forget", empty, "--before", "2030-01-01", "--store", url, "--json")
     assert done.json["impressions"] == 3
 
 
-def test_an_event_after_what_was_forgotten_stays(feedback: Feedback, idx: Path) -> None:
+def test_an_event_after_what_was_forgotten_stays(feedback: Command, idx: Path) -> None:
     late = replace(DONE[0], event_id="late", time=NOON + timedelta(days=9))
     with open_store(idx, create=False) as store:
         FeedbackLog(store).append([], [late])

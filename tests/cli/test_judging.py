@@ -1,17 +1,13 @@
 """`tilth judge` as a person or a program calls it."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
+from commands import Command, runner
 from shop import SHOP
 from tilth.cli.judging import app
-from tilth.cli.terminal import reporting_errors
 from tilth.judgments import COLUMNS
 from tilth.qrels import Qrels, read_qrels
 from tilth.retrieval.index import open_store
@@ -21,36 +17,11 @@ RATINGS = (
 )
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Judge = Callable[..., Outcome]
-
-
 @pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Judge:
+def judge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*arguments: object) -> Outcome:
-        code = 0
-        try:
-            with reporting_errors():
-                app(list(map(str, arguments)), prog_name="tilth judge")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
+    return runner(app, "tilth judge", capfd)
 
 
 @pytest.fixture
@@ -67,14 +38,14 @@ def rated(tmp_path: Path) -> Path:
     return path
 
 
-def test_judgments_go_in_once(judge: Judge, idx: Path, rated: Path) -> None:
+def test_judgments_go_in_once(judge: Command, idx: Path, rated: Path) -> None:
     first = judge("import", idx, rated, "--highest", 3, "--json")
     assert first.json == {"read": 4, "added": 4, "known": 0, "judgments": 4}
     again = judge("import", idx, rated, "--highest", 3)
     assert (again.code, again.out) == (0, "0 judgments added, 4 were known; the log holds 4\n")
 
 
-def test_all_files_go_in_or_none(judge: Judge, idx: Path, rated: Path, tmp_path: Path) -> None:
+def test_all_files_go_in_or_none(judge: Command, idx: Path, rated: Path, tmp_path: Path) -> None:
     bad = tmp_path / "more.tsv"
     bad.write_text("query_id\tproduct_id\tgrade\nq1\tm1\t9\n")
     broken = judge("import", idx, rated, bad, "--highest", 3, "--judge", "carl")
@@ -83,7 +54,7 @@ def test_all_files_go_in_or_none(judge: Judge, idx: Path, rated: Path, tmp_path:
     assert judge("import", idx, rated, "--highest", 3, "--json").json["added"] == 4
 
 
-def test_the_log_comes_out_as_it_is(judge: Judge, idx: Path, rated: Path, tmp_path: Path) -> None:
+def test_the_log_comes_out_as_it_is(judge: Command, idx: Path, rated: Path, tmp_path: Path) -> None:
     os.utime(rated, (0, 86_400))
     queries = tmp_path / "queries.tsv"
     queries.write_text("query_id\tquery\nq1\tmanure\n")
@@ -98,7 +69,7 @@ def test_the_log_comes_out_as_it_is(judge: Judge, idx: Path, rated: Path, tmp_pa
     assert judge("import", tmp_path / "other", tmp_path / "log.tsv", "--json").json["added"] == 4
 
 
-def test_labels_come_out_in_every_format(judge: Judge, idx: Path, rated: Path, tmp_path: Path) -> None:
+def test_labels_come_out_in_every_format(judge: Command, idx: Path, rated: Path, tmp_path: Path) -> None:
     judge("import", idx, rated, "--highest", 3)
     for aggregate, grade in (("majority", 1), ("mean", 2), ("dawid-skene", 1)):
         for name in ("qrels.tsv", "qrels.trec"):
@@ -113,7 +84,7 @@ def test_labels_come_out_in_every_format(judge: Judge, idx: Path, rated: Path, t
     assert read_qrels(tmp_path / "q.trec") == Qrels({"q1": {"m1": 1, "m2": 1}})
 
 
-def test_quepid_needs_the_texts_of_queries(judge: Judge, idx: Path, rated: Path, tmp_path: Path) -> None:
+def test_quepid_needs_the_texts_of_queries(judge: Command, idx: Path, rated: Path, tmp_path: Path) -> None:
     judge("import", idx, rated, "--highest", 3)
     export = ("export", idx, "--into", tmp_path / "q.csv", "--aggregate", "mean")
     refused = judge(*export)
@@ -127,7 +98,7 @@ def test_quepid_needs_the_texts_of_queries(judge: Judge, idx: Path, rated: Path,
     assert judge(*export).code == 0  # the log knows the text now
 
 
-def test_only_some_kinds_and_the_sure_ones(judge: Judge, idx: Path, rated: Path, tmp_path: Path) -> None:
+def test_only_some_kinds_and_the_sure_ones(judge: Command, idx: Path, rated: Path, tmp_path: Path) -> None:
     judge("import", idx, rated, "--highest", 3)
     model = tmp_path / "model.tsv"
     model.write_text("query_id\tproduct_id\tgrade\tconfidence\nq1\tm1\t0\t0.3\nq1\tm2\t0\t0.9\n")
@@ -150,14 +121,14 @@ def test_only_some_kinds_and_the_sure_ones(judge: Judge, idx: Path, rated: Path,
     ],
 )
 def test_what_cannot_be_written_is_refused(
-    judge: Judge, idx: Path, arguments: tuple[str, ...], message: str
+    judge: Command, idx: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     refused = judge("export", idx, *arguments)
     assert refused.code == 1
     assert message in refused.err
 
 
-def test_agreement_of_a_file_and_of_the_log_is_one(judge: Judge, idx: Path, rated: Path) -> None:
+def test_agreement_of_a_file_and_of_the_log_is_one(judge: Command, idx: Path, rated: Path) -> None:
     judge("import", idx, rated, "--highest", 3)
     of_log = judge("agreement", idx, "--json").json
     assert of_log == judge("agreement", "--file", rated, "--highest", 3, "--json").json
@@ -167,12 +138,12 @@ def test_agreement_of_a_file_and_of_the_log_is_one(judge: Judge, idx: Path, rate
     assert "anna, bert" in shown
 
 
-def test_agreement_needs_one_source(judge: Judge, idx: Path, rated: Path) -> None:
+def test_agreement_needs_one_source(judge: Command, idx: Path, rated: Path) -> None:
     for arguments in ((), (idx, "--file", rated)):
         refused = judge("agreement", *arguments)
         assert (refused.code, "name an index folder, or a file" in refused.err) == (1, True)
 
 
-def test_without_a_store_there_is_no_log(judge: Judge, rated: Path, tmp_path: Path) -> None:
+def test_without_a_store_there_is_no_log(judge: Command, rated: Path, tmp_path: Path) -> None:
     refused = judge("import", tmp_path / "nowhere", rated, "--highest", 3)
     assert (refused.code, "there is no store. Load a catalogue into it first" in refused.err) == (1, True)

@@ -1,18 +1,14 @@
 """`tilth key` as a person or a program calls it."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
+from commands import Command, runner
 from shop import SHOP
 from tilth.cli.keys import app
-from tilth.cli.terminal import reporting_errors
 from tilth.key_log import KeyLog
 from tilth.retrieval.index import open_store
 from tilth.store import Store
@@ -20,37 +16,12 @@ from tilth.store import Store
 NONE = "no key was ever created: the service asks for none, and listens on loopback only\n"
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("TILTH_STORE", raising=False)
 
-    def run(*arguments: object) -> Outcome:
-        code = 0
-        try:
-            with reporting_errors():
-                app([*map(str, arguments)], prog_name="tilth key")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
+    return runner(app, "tilth key", capfd)
 
 
 @pytest.fixture

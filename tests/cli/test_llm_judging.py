@@ -2,15 +2,13 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 import typer
 
+from commands import Command, Outcome
 from labelling.chat_server import KEY, Asked, ChatServer, Reply, grade, says, serving
 from shop import SHOP
 from tilth.cli.llm_judging import llm
@@ -21,20 +19,6 @@ from tilth.retrieval.index import open_store
 
 TOKENS = {"prompt_tokens": 400, "completion_tokens": 20}
 GRADES = {"Cow manure 20 kg": 3, "Horse manure, pelleted": 2, "Slug pellets": 0, "Garden hose 25 m": 1}
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Llm = Callable[..., Outcome]
 
 
 def by_title(asked: Asked) -> Reply:
@@ -65,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(
     folder: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Llm:
+) -> Command:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("TILTH_STORE", raising=False)
     app = typer.Typer()
@@ -90,7 +74,7 @@ def stored(folder: Path) -> list[Judgment]:
         return [judgment for _, judgment in JudgmentLog(store).judgments()]
 
 
-def test_pairs_are_judged_and_stored(run: Llm, folder: Path, server: ChatServer) -> None:
+def test_pairs_are_judged_and_stored(run: Command, folder: Path, server: ChatServer) -> None:
     outcome = run("--json", "--price-in", 1, "--price-out", 10)
     assert outcome.code == 0, outcome.err
     report = outcome.json
@@ -108,7 +92,7 @@ def test_pairs_are_judged_and_stored(run: Llm, folder: Path, server: ChatServer)
     assert all("Authorization" not in asked.headers for asked in server.asked)
 
 
-def test_what_was_judged_is_not_asked_again(run: Llm, folder: Path, server: ChatServer) -> None:
+def test_what_was_judged_is_not_asked_again(run: Command, folder: Path, server: ChatServer) -> None:
     run()
     again = run("--json").json
     assert (again["judged"], again["skipped"], again["requests"]) == (0, 4, 0)
@@ -119,7 +103,7 @@ def test_what_was_judged_is_not_asked_again(run: Llm, folder: Path, server: Chat
     assert (other["judge"], other["judged"]) == ("judge-2", 4)
 
 
-def test_the_first_hits_of_a_run(run: Llm, folder: Path) -> None:
+def test_the_first_hits_of_a_run(run: Command, folder: Path) -> None:
     outcome = run("--json", "--depth", 1, what=("--run", folder / "run.trec"))
     assert outcome.json["judged"] == 2
     assert {(j.query_id, j.product_id) for j in stored(folder)} == {("1", "m1"), ("2", "h1")}
@@ -128,12 +112,12 @@ def test_the_first_hits_of_a_run(run: Llm, folder: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["1 0 m1 3\n1 0 m2 0\n", "1\tm1\n1\tm2\n", "product_id\tquery_id\nm1\t1\nm2\t1\n"]
 )
-def test_pairs_in_the_forms_of_qrels(run: Llm, folder: Path, text: str) -> None:
+def test_pairs_in_the_forms_of_qrels(run: Command, folder: Path, text: str) -> None:
     (folder / "others").write_text(text)
     assert run("--json", what=("--pairs", folder / "others")).json["judged"] == 2
 
 
-def test_the_summary_in_words(run: Llm, folder: Path) -> None:
+def test_the_summary_in_words(run: Command, folder: Path) -> None:
     outcome = run("--calibrate-against", folder / "qrels.tsv")
     words = " ".join(outcome.out.split())
     assert "4 judged by judge-1 (prompt " in words
@@ -143,14 +127,14 @@ def test_the_summary_in_words(run: Llm, folder: Path) -> None:
     assert re.search(r"^3\s+0\s+0\s+1\s+1\s+1\.000\s+0\.500", outcome.out, re.MULTILINE)
 
 
-def test_calibration_in_json_takes_earlier_judgments_too(run: Llm, folder: Path) -> None:
+def test_calibration_in_json_takes_earlier_judgments_too(run: Command, folder: Path) -> None:
     run()
     found = run("--json", "--calibrate-against", folder / "qrels.tsv").json["calibration"]
     assert found["pairs"] == 3
     assert found["confusion"] == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
-def test_failures_are_listed_and_not_stored(run: Llm, folder: Path, server: ChatServer) -> None:
+def test_failures_are_listed_and_not_stored(run: Command, folder: Path, server: ChatServer) -> None:
     server.replies = [lambda asked: says("No idea.") if "Slug" in asked.user else by_title(asked)]
     outcome = run("--json", "--corrections", 1)
     assert (outcome.code, outcome.json["judged"], outcome.json["failed"]) == (0, 3, 1)
@@ -162,21 +146,21 @@ def test_failures_are_listed_and_not_stored(run: Llm, folder: Path, server: Chat
     assert run("--json").json["judged"] == 1
 
 
-def test_unknown_queries_and_products_are_left_out_and_counted(run: Llm, folder: Path) -> None:
+def test_unknown_queries_and_products_are_left_out_and_counted(run: Command, folder: Path) -> None:
     (folder / "pairs.tsv").write_text("1\tm1\n1\tgone\n9\tm1\n9\tm2\n")
     outcome = run("--json")
     assert outcome.json["missing"] == {"queries": 2, "products": 1}
     assert outcome.json["judged"] == 1
 
 
-def test_when_every_pair_is_unknown_something_is_wrong(run: Llm, folder: Path) -> None:
+def test_when_every_pair_is_unknown_something_is_wrong(run: Command, folder: Path) -> None:
     (folder / "pairs.tsv").write_text("1\tgone\n9\tm1\n")
     outcome = run()
     assert outcome.code == 1
     assert "none of the 2 pairs" in outcome.err
 
 
-def test_a_limit_of_cost_stops_cleanly(run: Llm, folder: Path) -> None:
+def test_a_limit_of_cost_stops_cleanly(run: Command, folder: Path) -> None:
     outcome = run("--price-in", 1000, "--most-cost", 0.5, "--concurrency", 1)
     assert outcome.code == 0
     assert "the limit of cost is reached" in outcome.out
@@ -184,7 +168,7 @@ def test_a_limit_of_cost_stops_cleanly(run: Llm, folder: Path) -> None:
 
 
 def test_a_refusal_is_an_error_and_what_was_judged_is_stored(
-    run: Llm, folder: Path, server: ChatServer
+    run: Command, folder: Path, server: ChatServer
 ) -> None:
     server.replies = [by_title, by_title, Reply("no funds left", 402)]
     outcome = run("--concurrency", 1)
@@ -196,7 +180,7 @@ def test_a_refusal_is_an_error_and_what_was_judged_is_stored(
 
 
 def test_the_key_is_sent_and_never_printed(
-    run: Llm, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+    run: Command, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_KEY", KEY)
     server.replies = [Reply(f"unknown key {KEY}", 401)]
@@ -206,7 +190,9 @@ def test_the_key_is_sent_and_never_printed(
     assert KEY not in outcome.out + outcome.err
 
 
-def test_a_variable_that_is_not_set(run: Llm, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_not_set(
+    run: Command, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LLM_KEY", raising=False)
     outcome = run("--key-variable", "LLM_KEY")
     assert outcome.code == 1
@@ -214,7 +200,7 @@ def test_a_variable_that_is_not_set(run: Llm, server: ChatServer, monkeypatch: p
     assert not server.asked
 
 
-def test_a_prompt_of_one_s_own(run: Llm, folder: Path, server: ChatServer) -> None:
+def test_a_prompt_of_one_s_own(run: Command, folder: Path, server: ChatServer) -> None:
     path = folder / "mine.toml"
     path.write_text('highest = 5\nsystem = "Judge."\nuser = "{query}{product}"\ncorrection = "Again."\n')
     assert run("--json", "--prompt", path).json["judged"] == 4
@@ -233,7 +219,7 @@ def test_a_prompt_of_one_s_own(run: Llm, folder: Path, server: ChatServer) -> No
     ],
 )
 def test_what_is_refused_before_anything_is_asked(
-    run: Llm, server: ChatServer, arguments: tuple, told: str
+    run: Command, server: ChatServer, arguments: tuple, told: str
 ) -> None:
     outcome = run(*arguments)
     assert outcome.code == 1
@@ -241,7 +227,7 @@ def test_what_is_refused_before_anything_is_asked(
     assert not server.asked
 
 
-def test_a_broken_pair_names_its_line(run: Llm, folder: Path) -> None:
+def test_a_broken_pair_names_its_line(run: Command, folder: Path) -> None:
     (folder / "pairs.tsv").write_text("query_id\tproduct_id\n1\tm1\n2\n")
     assert "pairs.tsv:3: a pair needs query_id and product_id" in run().err
     (folder / "pairs.tsv").write_text("query_id\tproduct_id\n")

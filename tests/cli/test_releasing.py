@@ -1,15 +1,14 @@
 """`tilth release` as a person or a program calls it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from commands import Command, runner
 from tilth.cli.releasing import app
-from tilth.cli.terminal import reporting_errors
 from tilth.evaluation.experiment import Difference
 from tilth.evaluation.gate import Evidence, Latency, Slice
 from tilth.retrieval.fusion import Fusion
@@ -30,37 +29,12 @@ GOOD = Evidence(
 )
 
 
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("USER", "ann")
 
-    def run(*arguments: object) -> Outcome:
-        code = 0
-        try:
-            with reporting_errors():
-                app([*map(str, arguments)], prog_name="tilth release")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
+    return runner(app, "tilth release", capfd)
 
 
 @pytest.fixture

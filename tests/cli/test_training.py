@@ -4,13 +4,13 @@ import io
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from commands import Outcome
 from fakes import kept_encoder
 from shop import index
 from tilth.cli import training
@@ -27,19 +27,6 @@ from tilth.sample.shop import write_shop
 
 KINDS = "lambdarank,logistic"
 LENIENT = ("--most-fall", 1, "--budget-ms", 10_000)  # what is tested is the way, not the quality
-
-
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
 
 
 def tilth(*arguments: object) -> Outcome:
