@@ -260,8 +260,12 @@ def test_nothing_that_was_kept_is_lost_at_the_end(folder: Path) -> None:
 # --- life -----------------------------------------------------------------------------------------
 
 
+def followers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "tilth-follow"]
+
+
 def test_a_service_is_ready_from_start_to_close(folder: Path) -> None:
-    service = open_service(folder, Settings())
+    service, before = open_service(folder, Settings()), followers()
     assert (service.health()["ready"], service.health()["fault"]) == (False, "has not started")
     service.start()
     health = service.health()
@@ -269,7 +273,7 @@ def test_a_service_is_ready_from_start_to_close(folder: Path) -> None:
     service.close()
     assert service.health()["fault"] is not None
     assert not service.health()["ready"]
-    assert "tilth-follow" not in {thread.name for thread in threading.enumerate()}
+    assert followers() == before
 
 
 def test_a_fault_of_following_is_told_and_forgotten(

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,10 +99,24 @@ def quantise(folder: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)
     graph, aside = folder / ONNX_MODEL, folder / "model.int8"
-    quantize_dynamic(str(graph), str(aside), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+    with _errors_alone():
+        quantize_dynamic(
+            str(graph), str(aside), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+        )
     aside.replace(graph)
     (folder / f"{ONNX_MODEL}.data").unlink(missing_ok=True)  # of the float32 graph, if it was large
     facts = {**orjson.loads((folder / FACTS).read_bytes()), "form": "int8"}
     (folder / FACTS).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Let nobody log less than errors while a block runs: the quantisation speaks through the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
