@@ -12,13 +12,14 @@ from tilth.errors import InputError
 from tilth.evaluation.experiment import Difference
 from tilth.evaluation.gate import Decision, Evidence, Rules, decide
 from tilth.files import open_binary
-from tilth.promotions import history
 from tilth.promotions import promote as promote_release
 from tilth.promotions import repair as repair_released
 from tilth.promotions import rollback as roll_back
 from tilth.releases import HYBRID, Release, current_name, open_release, releases
 from tilth.releases import propose as propose_release
 from tilth.retrieval.index import read_fusion
+from tilth.serve.releasing import list_releases as list_of_releases
+from tilth.serve.releasing import release_to_json
 
 app = typer.Typer(
     help="Keep, compare, promote and roll back what an index is searched with.",
@@ -59,7 +60,7 @@ def propose(
         report=report,
     )
     if as_json:
-        print_json(_facts(release))
+        print_json(release_to_json(release))
     else:
         OUT.print(f"{release.name} is kept: tilth release promote {index} {release.name}", soft_wrap=True)
 
@@ -67,16 +68,10 @@ def propose(
 @app.command("list")
 def list_releases(index: Index, as_json: Json = False) -> None:
     """List the releases with what they were measured at, and mark the one in force."""
-    in_force, kept = current_name(index), releases(index)
     if as_json:
-        print_json(
-            {
-                "in_force": in_force,
-                "releases": [{**_facts(release), "evidence": release.evidence()} for release in kept],
-                "history": history(index),
-            }
-        )
+        print_json(list_of_releases(index))
         return
+    in_force, kept = current_name(index), releases(index)
     OUT.print(f"in force: {in_force or f'no release, the plain {HYBRID}'}")
     if kept:
         OUT.print(_table(kept, in_force))
@@ -149,16 +144,6 @@ def _evidence_of(content: dict[str, Any], path: Path) -> Evidence:
         raise InputError(
             error.reason, path=path, field=error.field, value=error.value, remedy=error.remedy
         ) from error
-
-
-def _facts(release: Release) -> dict[str, Any]:
-    return {
-        "release": release.name,
-        "created": release.created.isoformat(),
-        "generation": release.generation,
-        "fusion": release.fusion.to_dict(),
-        "files": dict(release.files),
-    }
 
 
 def _table(kept: list[Release], in_force: str | None) -> Table:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilth.errors import InputError
 from tilth.evaluation.gate import Evidence, Rules, decide
 from tilth.promotions import history, promote, rollback
 from tilth.releases import HYBRID, Release, current_name, open_release, releases
-from tilth.serve.service import Service
+
+if TYPE_CHECKING:  # the command line lists releases without the extra `serve`
+    from tilth.serve.service import Service
 
 
 def list_releases(index: Path) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def release_to_json(release: Release) -> dict[str, Any]:
     }
 
 
-def promote_release(service: Service, name: str, *, why: str, force: bool, by: str) -> dict[str, Any]:
+def promote_release(service: "Service", name: str, *, why: str, force: bool, by: str) -> dict[str, Any]:
     """Put a release in force, if the gate lets it in.
 
     Args:
@@ -71,7 +73,7 @@ def promote_release(service: Service, name: str, *, why: str, force: bool, by: s
     return {**found, "compared_with": found["in_force"], "in_force": name, "forced": forced}
 
 
-def roll_back_release(service: Service, *, why: str, by: str) -> dict[str, Any]:
+def roll_back_release(service: "Service", *, why: str, by: str) -> dict[str, Any]:
     """Return to the release before.
 
     Args:
