@@ -87,7 +87,7 @@ def build(data: Path, into: Path) -> Path:
 
 def form(pipeline: Pipeline) -> str:
     """Return how the encoder of the index serves."""
-    return str(pipeline.index.manifest["encoder"]["form"])
+    return str(pipeline.index.manifest["legs"]["dense"]["encoder"]["form"])
 
 
 def figure(system: str, metric: str, value: float, unit: str = "", **about: object) -> Figure:

@@ -126,7 +126,7 @@ class Corpus:
             raise InputError(
                 "was cut into other passages by another version", path=path, remedy="Build it anew"
             )
-        vectors = normalise(index.dense.codes(np.arange(len(rows))).astype(np.float32))
+        vectors = normalise(index.legs["dense"].index.codes(np.arange(len(rows))).astype(np.float32))
         ids, texts = [product.id for product in products], [_text(product) for product in products]
         return cls(path, pipeline, products, ids, texts, passages, rows, vectors)
 
@@ -137,7 +137,7 @@ class Corpus:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the (D,) vector of a query."""
-        return self.pipeline.index.encoder.encode_queries([text])[0]
+        return self.pipeline.index.legs["dense"].encoder.encode_queries([text])[0]
 
     def best_products(self, passages: Iterable[int], k: int) -> tuple[Hit, ...]:
         """Return the products of passages, best first, each at its best passage."""
@@ -439,7 +439,8 @@ class Worker:
 def time_opening(system: System, folder: Path, corpus: Corpus) -> Values:
     """Return the seconds that importing and opening take in a fresh process."""
     code = OPENING.format(imports=system.imports, opening=system.opening)
-    command = [sys.executable, "-c", code, str(folder), str(corpus.pipeline.index.folder / "encoder")]
+    encoder = corpus.pipeline.index.folder / "dense" / "encoder"
+    command = [sys.executable, "-c", code, str(folder), str(encoder)]
     runs = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True) for _ in range(OPENINGS)]
     seconds = np.median([[float(number) for number in run.stdout.split()] for run in runs], axis=0)
     return dict(zip(("import", "open"), seconds.tolist(), strict=True))

@@ -194,7 +194,7 @@ def latencies(workload: Workload, rounds: int) -> Values:
     def ask(text: str, filter_: Range | None = None) -> None:
         pipeline.search([text], HITS, filter_.as_json() if filter_ else None)
 
-    encoder = pipeline.live.view.index.encoder
+    encoder = pipeline.live.view.index.legs["dense"].encoder
     milliseconds(ask, texts)
     whole, encoding = (
         milliseconds(ask, texts),
@@ -244,8 +244,9 @@ def throughput(workload: Workload, threads: int) -> float:
 def dense_recall(workload: Workload) -> Values:
     """Return the share of the exact nearest that the dense side finds: by float32, and by its codes."""
     view, queries = open_index(workload.index).live.view, workload.query_vectors
-    rows = [view.dense.search_rows(query, HITS).rows[:HITS] for query in queries]
-    codes = view.index.dense.codes(np.arange(view.rows))  # one passage a product, in the order of the rows
+    rows = [view.legs["dense"].search_rows(query, HITS).rows[:HITS] for query in queries]
+    leg = view.index.legs["dense"].index
+    codes = leg.codes(np.arange(view.rows))  # one passage a product, in the order of the rows
     scaled = queries * np.float32(code_step(codes.shape[1]))
     values = {"recall@100 by codes": recall(codes, scaled, floors(codes, scaled), rows)}
     if workload.has_floats:

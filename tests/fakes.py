@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from tilth.protocols import Vectors
 from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
@@ -69,24 +69,36 @@ def _sum(text: str) -> np.ndarray:
     return sum((_direction(word) for word in words), np.zeros(16))
 
 
-def _direction(word: str) -> np.ndarray:
+def _direction(word: str, dimension: int = 16) -> np.ndarray:
     seed = int.from_bytes(blake2b(word.encode(), digest_size=4).digest())
-    return np.random.default_rng(seed).standard_normal(16)
+    return np.random.default_rng(seed).standard_normal(dimension)
 
 
 @lru_cache
-def _encoder_folder(words: tuple[str, ...]) -> Path:
+def _encoder_folder(words: tuple[str, ...], name: str, dimension: int, lowercase: bool) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tilth-tests-")) / "encoder"
     tokenizer = Tokenizer(
         models.WordLevel({word: number for number, word in enumerate(("[UNK]", *words))}, unk_token="[UNK]")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    table = np.array([np.zeros(16), *map(_direction, words)], np.float32)
-    StaticEncoder(tokenizer, table, EncoderFacts("words", "1", "static", 16, 512)).save(folder)
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    directions = [_direction(word, dimension) for word in words]
+    table = np.array([np.zeros(dimension), *directions], np.float32)
+    StaticEncoder(tokenizer, table, EncoderFacts(name, "1", "static", dimension, 512)).save(folder)
     return folder
 
 
 def kept_encoder(words: Sequence[str]) -> KeptEncoder:
     """An encoder of a few words that serves exactly as it builds."""
-    folder = _encoder_folder(tuple(words))
+    return _kept(_encoder_folder(tuple(words), "words", 16, lowercase=False))
+
+
+def own_encoder(words: Sequence[str], name: str = "own") -> KeptEncoder:
+    """Another one, for the second leg of an index: fewer dimensions, and no difference of case."""
+    lower = dict.fromkeys(word.lower() for word in words)
+    return _kept(_encoder_folder(tuple(lower), name, 8, lowercase=True))
+
+
+def _kept(folder: Path) -> KeptEncoder:
     return KeptEncoder(folder, orjson.loads((folder / "encoder.json").read_bytes()), 0)

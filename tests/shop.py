@@ -34,9 +34,11 @@ def index(
     encoder: BuildEncoder,
     settings: BuildSettings = DEFAULTS,
     progress: Progress = quiet,
+    own: BuildEncoder | None = None,
 ) -> dict[str, Any]:
     """Build an index of products, with the store in its folder."""
+    source = {"files": ["shop.jsonl"]}
     with open_store(into) as store:
         return build_index(
-            into, store, encoder, settings, progress, products=products, source={"files": ["shop.jsonl"]}
+            into, store, encoder, settings, progress, own=own, products=products, source=source
         )

@@ -104,7 +104,7 @@ def test_a_restored_index_is_the_one_that_was_saved(shop: Path, tmp_path: Path) 
     assert stored(again) == stored(shop) == {product.id: product for product in [*SHOP, NEW]}
     assert current_name(again) == "r1"
     assert [line["why"] for line in history(again)] == ["better"]
-    assert read_fusion(again) == TUNED
+    assert read_fusion(again, 2) == TUNED
 
 
 def served(into: Path) -> list[list[tuple[str, float]]]:
@@ -135,7 +135,7 @@ def test_only_what_never_changes_is_linked_and_a_restored_index_shares_nothing(
     report = back_up(shop, tmp_path / "b")
     restore(report.folder, tmp_path / "again")
     linked = {name for name in names(report.folder) if (report.folder / name).stat().st_nlink > 1}
-    assert {"generations/1/dense.faiss", "releases/r1/reranker/model.txt"} <= linked
+    assert {"generations/1/dense/index.faiss", "releases/r1/reranker/model.txt"} <= linked
     assert "generations/1/manifest.json" not in linked  # readers lock it
     assert all(name.startswith(("generations/1/", "releases/r1/", "releases/r2/")) for name in linked)
     assert report.linked == sum((report.folder / name).stat().st_size for name in linked)
@@ -453,8 +453,8 @@ def test_a_backup_of_a_newer_version_is_refused(shop: Path, tmp_path: Path) -> N
 
 
 def test_a_damaged_generation_is_not_saved(shop: Path, tmp_path: Path) -> None:
-    flip(shop / "generations" / "1" / "dense.faiss")
-    with pytest.raises(IndexFormatError, match=r"dense.faiss: the index is damaged: .*: tilth compact"):
+    flip(shop / "generations" / "1" / "dense" / "index.faiss")
+    with pytest.raises(IndexFormatError, match=r"dense/index\.faiss: .* is damaged: .*: tilth compact"):
         back_up(shop, tmp_path / "b")
     assert not (tmp_path / "b").exists()
     compact(shop)

@@ -269,7 +269,7 @@ def test_what_stands_between_products_counts_too(pipeline: Pipeline, template: s
 
 def test_the_encoder_s_tokens_are_counted_beyond_what_it_reads(goods: Path) -> None:
     pipeline = open_index(goods)
-    tokenizer = pipeline.index.tokenizer
+    tokenizer = pipeline.index.legs["dense"].tokenizer
     tokenizer.enable_truncation(5)
     context = build_context(pipeline, "bucket", budget_tokens=MANY)
     assert context.tokens > 100

@@ -308,7 +308,7 @@ def test_a_second_writer_of_the_store_waits_and_succeeds(shop: Path) -> None:
 # --- damage ---------------------------------------------------------------------------------------
 
 FILES = [
-    "dense.faiss", "columns/columns.json", "columns/*.npy", "lexical/*.store", "lexical/meta.json",
+    "dense/index.faiss", "columns/columns.json", "columns/*.npy", "lexical/*.store", "lexical/meta.json",
     "passage_rows.npy", "passage_hashes.npy", "steady_hashes.npy", "vocabulary.txt",
 ]  # fmt: skip
 
@@ -357,14 +357,14 @@ def test_a_damaged_file_is_named_and_compaction_replaces_it(
 
 
 def test_damaged_vectors_are_made_again_not_reused(shop: Path) -> None:
-    file = shop / "generations" / "1" / "dense.faiss"
+    file = shop / "generations" / "1" / "dense" / "index.faiss"
     content = bytearray(file.read_bytes())
     content[-64:] = bytes(64)  # of the codes, which no format check looks at
     file.write_bytes(content)
     with open_store(shop) as store:
         store.upsert([NEW])
         manifest = compact_index(shop, store, Resources(), quiet)
-    assert manifest["passages"]["reused"] == 0
+    assert manifest["legs"]["dense"]["reused"] == 0
     fresh = shop.with_name("fresh")
     index([*SHOP, NEW], fresh, kept_encoder(WORDS))
     with contextlib.closing(open_index(shop)) as one, contextlib.closing(open_index(fresh)) as other:
@@ -372,7 +372,7 @@ def test_damaged_vectors_are_made_again_not_reused(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["current", "generations/1/manifest.json", "generations/1/encoder/encoder.json"]
+    "name", ["current", "generations/1/manifest.json", "generations/1/dense/encoder/encoder.json"]
 )
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 def test_what_compaction_needs_is_named_and_a_new_build_replaces_it(

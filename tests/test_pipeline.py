@@ -12,7 +12,6 @@ from tilth.query import Query
 from tilth.ranking import Ranking
 from tilth.reranking.behaviour import Behaviour, Counts
 from tilth.reranking.feature_names import NAMES
-from tilth.retrieval.candidates import RETRIEVERS
 from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.lexical import FIELDS
 
@@ -32,7 +31,7 @@ def test_an_answer_holds_the_hits_of_the_run(pipeline: Pipeline, text: str) -> N
 def test_the_fused_score_follows_from_the_places(pipeline: Pipeline, text: str, fusion: Fusion) -> None:
     pipeline = Pipeline(pipeline.live, Ranking(fusion))
     runs = pipeline.candidates([Query("q", text)])
-    fused = dict(fuse_hits([runs[name]["q"] for name in RETRIEVERS], fusion))
+    fused = dict(fuse_hits([runs[name]["q"] for name in pipeline.lists], fusion))
     for hit in pipeline.answer(text, 8).hits:
         for name, place in hit.places.items():
             assert runs[name]["q"][place.rank - 1] == (hit.product.id, place.score)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import live_service
-from fakes import kept_encoder
+from fakes import kept_encoder, own_encoder
 from live_service import GENEROUS, Live
 from shop import index
 from tilth.catalog import Price, Product
@@ -100,7 +100,7 @@ _PASSED = {"passed": True, "refusals": [], "in_force": "hybrid"}
 def build(folder: Path) -> Path:
     """Build the index into a folder, with releases, of which one was in force for a while."""
     into = folder / "index"
-    index(PRODUCTS, into, kept_encoder(WORDS))
+    index(PRODUCTS, into, kept_encoder(WORDS), own=own_encoder(WORDS))
     (folder / "report.html").write_text(REPORT, "utf-8")
     propose(into, fusion=Fusion(weights=(1.0, 0.0)), evidence=_EVIDENCE, report=folder / "report.html")
     propose(into, fusion=Fusion(weights=(0.0, 1.0)), evidence=_EVIDENCE)

@@ -207,7 +207,7 @@ def _counter(tokenizer: str | Counter, index: Index) -> Counter:
     if not isinstance(tokenizer, str):
         return tokenizer
     if tokenizer == "encoder":
-        return _encoder_tokens(index.tokenizer)
+        return _encoder_tokens(index.legs["dense"].tokenizer)
     return lambda text: math.ceil(len(text) / 4)
 
 

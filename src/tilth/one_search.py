@@ -103,8 +103,8 @@ class OneSearch:
             reranked = self.ranking.reranker.rerank(self.view, self.text, self.found, fused)
         self.watch.lap("rerank")
         ranked, chances, decision = reranked
-        # Calibrated with both retrievers: without one for want of time, probabilities would be too low.
-        if chances is not None and "dense" not in self.deadline.skipped:
+        # Calibrated with all retrievers: without one for want of time, probabilities would be too low.
+        if chances is not None and not self.deadline.skipped.keys() & self.view.legs.keys():
             self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
             self.decision = decision
         return ranked

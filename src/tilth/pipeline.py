@@ -18,13 +18,13 @@ from tilth.catalog import Product
 from tilth.one_search import DEPTH, OneSearch, pairs
 from tilth.protocols import Retriever
 from tilth.query import Query, as_queries
-from tilth.ranking import Ranking, is_overtaken, read_ranking
+from tilth.ranking import Ranking, is_overtaken, plain_ranking, read_ranking
 from tilth.reranking.answerability import Decision
 from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
 from tilth.reranking.cross_encoder_texts import ProductTexts
 from tilth.reranking.features import feature_matrix
 from tilth.reranking.training import Features
-from tilth.retrieval.candidates import RETRIEVERS, retrieve
+from tilth.retrieval.candidates import retrieve
 from tilth.retrieval.deadline import FINISH, Costs, Deadline
 from tilth.retrieval.filters import Filters
 from tilth.retrieval.fusion import RankedPlaces
@@ -132,7 +132,8 @@ class Pipeline:
             IndexFormatError: the release in force is damaged.
         """
         self.live, self._follows = live, ranking is None
-        self.ranking = ranking or read_ranking(live.path)
+        self._fused = live.view.lists  # that the ranking was read for
+        self.ranking = ranking or read_ranking(live.path, len(self._fused))
         self.texts = ProductTexts(live)
         self._costs = Costs()
 
@@ -144,6 +145,11 @@ class Pipeline:
     def index(self) -> Index:
         """The current generation."""
         return self.live.view.index
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The names of the ranked lists that are fused, and of the retrievers that they come from."""
+        return self.live.view.lists
 
     def search(
         self,
@@ -194,8 +200,8 @@ class Pipeline:
             collapse: as in `search`.
             facets: fields whose values are counted.
             deadline_ms: milliseconds that the search may take; stages that no longer fit into them are left
-                out, the least valuable first (cross-encoder, reranker, dense), and named in `skipped`. What
-                is found lexically always comes.
+                out, the least valuable first (cross-encoder, reranker, dense, own), and named in `skipped`.
+                What is found lexically always comes.
             offset: how many of the first hits to leave out, those of earlier pages.
             depth: candidates asked of each retriever, at least; the same number on all pages, so that they
                 are of one order.
@@ -266,7 +272,7 @@ class Pipeline:
         found = {query.query_id: retrieve(view, view.speller.correct(query.text), DEPTH) for query in queries}
         return {
             name: Run(name, {query_id: candidates.hits(name) for query_id, candidates in found.items()})
-            for name in RETRIEVERS
+            for name in view.lists
         }
 
     def facets(self, names: Sequence[str], filters: Filters | None = None) -> dict[str, dict[str, Any]]:
@@ -287,8 +293,12 @@ class Pipeline:
         return {name: view.facet(name, allowed, np.empty(0, np.int64))[0] for name in names}
 
     def retrievers(self) -> dict[str, Retriever]:
-        """Return the single retrievers by name, lexical and dense, over the products as they are now."""
+        """Return the single retrievers by name, one a list, over the products as they are now."""
         return self.live.view.retrievers()
+
+    def plain(self) -> "Pipeline":
+        """Return what searches the same index by the fusion alone, whatever release is in force."""
+        return Pipeline(self.live, plain_ranking(self.live.path, len(self.lists)))
 
     def tfidf(self) -> TfidfRetriever:
         """Fit the classical baseline on all passages, which takes time and memory for all of them."""
@@ -337,9 +347,10 @@ class Pipeline:
             IndexFormatError: a new generation or release is damaged; the one before is searched on.
             StoreError: the store cannot be read; what was read before is searched on.
         """
-        self.live.refresh()
-        if self._follows and is_overtaken(self.ranking, self.live.path):
-            self.ranking = read_ranking(self.live.path)
+        lists = self.live.refresh().lists
+        if self._follows and (lists != self._fused or is_overtaken(self.ranking, self.live.path)):
+            self.ranking = read_ranking(self.live.path, len(lists))
+            self._fused = lists
 
     def following(self) -> AbstractContextManager[None]:
         """Refresh in the background while a block runs: every change is found within a second."""

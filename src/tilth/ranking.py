@@ -18,11 +18,12 @@ class Ranking:
     release: str | None = None
 
 
-def read_ranking(into: Path) -> Ranking:
+def read_ranking(into: Path, lists: int) -> Ranking:
     """Read how an index orders its candidates.
 
     Args:
         into: the index folder.
+        lists: how many ranked lists the index has.
 
     Returns:
         The ranking of the release in force; without one, the fusion alone.
@@ -31,12 +32,12 @@ def read_ranking(into: Path) -> Ranking:
         IndexFormatError: the release in force is damaged, or was trained with other features.
     """
     release = current(into)
-    return plain_ranking(into) if release is None else ranking_of(release)
+    return plain_ranking(into, lists) if release is None else ranking_of(release)
 
 
-def plain_ranking(into: Path) -> Ranking:
-    """Return the fusion alone that an index folder names, whatever release is in force."""
-    return Ranking(read_fusion(into))
+def plain_ranking(into: Path, lists: int) -> Ranking:
+    """Return the fusion alone that an index folder of so many lists names, whatever release is in force."""
+    return Ranking(read_fusion(into, lists))
 
 
 def ranking_of(release: Release) -> Ranking:

@@ -1,5 +1,6 @@
 """The commands as a person or a program calls them: output, JSON, exit codes, errors."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import orjson
 import pytest
 
 from commands import Command, Outcome
-from fakes import WordEncoder
+from fakes import WordEncoder, own_encoder
+from shop import index as build
 from tilth.cli import indexing
 from tilth.cli.main import main
 from tilth.pipeline import open_index
 from tilth.promotions import promote
 from tilth.query import Query
+from tilth.readers.products import read_products
 from tilth.releases import propose
 from tilth.reranking.answerability import Answerability
 from tilth.reranking.calibration import Calibration, Platt
@@ -22,6 +25,7 @@ from tilth.reranking.models import train as train_model
 from tilth.reranking.reranker import Reranker
 from tilth.reranking.training import TrainingData
 from tilth.retrieval.fusion import Fusion
+from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.run import read_run
 
 
@@ -64,11 +68,11 @@ def labels(index: Path) -> tuple[object, ...]:
     return "--queries", shop / "queries.tsv", "--qrels", shop / "qrels.tsv"
 
 
-def few_labels(index: Path) -> tuple[object, ...]:
+def few_labels(index: Path, every: int = 5) -> tuple[object, ...]:
     """Every fifth query: each of the many fusions that `tune` tries is measured on all of them."""
     shop = index.parent / "shop"
     header, *queries = (shop / "queries.tsv").read_text("utf-8").splitlines(keepends=True)
-    (shop / "few.tsv").write_text("".join([header, *queries[::5]]), "utf-8")
+    (shop / "few.tsv").write_text("".join([header, *queries[::every]]), "utf-8")
     return "--queries", shop / "few.tsv", "--qrels", shop / "qrels.tsv"
 
 
@@ -210,7 +214,7 @@ def test_compact_makes_the_next_generation(tilth: Command, index: Path) -> None:
     tilth("delete", index, "en0000001")
     manifest = tilth("compact", index, "--json").json
     assert manifest["catalogue"]["products"] == 599
-    assert manifest["passages"]["encoded"] == 0
+    assert manifest["legs"]["dense"]["encoded"] == 0
     assert "599 products" in tilth("compact", index).out
 
 
@@ -223,7 +227,7 @@ def test_a_catalogue_is_stored_encoded_in_parts_and_built(
     encoded = [tilth("encode", into, "--shard", f"{part}/3", "--json").json["encoded"] for part in (1, 2, 3)]
     assert all(encoded)
     built = tilth("index", "--into", into, "--json").json
-    assert built["passages"]["encoded"] == 0
+    assert built["legs"]["dense"]["encoded"] == 0
     assert tilth("index", "--into", into).out.startswith(f"{into}: 600 products in the store")
     assert not (into / "vectors").exists()
 
@@ -450,6 +454,44 @@ def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Command, index: Pat
     assert again["test"]["systems"]["hybrid"] == pytest.approx(again["test"]["systems"]["tuned"])
     assert evaluated["systems"]["hybrid"]["nDCG@10"] > 0
     assert "chosen on " in tilth("tune", index, *few).out
+
+
+# an index with an own encoder
+
+
+@pytest.fixture
+def three_lists(shop: Path) -> Path:
+    """An index of the sample shop with an own encoder."""
+    products = list(read_products([shop / "products.jsonl"]))
+    words = sorted({word for product in products for word in product.title.split()})
+    build(products, shop.parent / "idx", WordEncoder(), own=own_encoder(words))
+    return shop.parent / "idx"
+
+
+def test_the_own_encoder_is_a_system(tilth: Command, three_lists: Path) -> None:
+    report = tilth("evaluate", three_lists, *labels(three_lists), "--json").json
+    assert list(report["systems"]) == ["tfidf", "lexical", "dense", "own", "hybrid"]
+    assert 0 < report["systems"]["own"]["R@100"] != report["systems"]["dense"]["R@100"]
+    refused = tilth("evaluate", three_lists, *labels(three_lists), "--systems", "owl")
+    assert "no system 'owl'; there are tfidf, lexical, dense, own, hybrid" in " ".join(refused.err.split())
+
+
+def test_three_lists_are_tuned(tilth: Command, three_lists: Path) -> None:
+    write_fusion(three_lists, Fusion("rrf", (1.0, 0.5)))  # tuned before there was an own encoder
+    few = few_labels(three_lists, 40)
+    tuned = tilth("tune", three_lists, *few, "--apply", "--json").json
+    assert len(tuned["fusion"]["weights"]) in (0, 3)  # none: all equal
+    assert list(tuned["test"]["systems"]) == ["lexical", "dense", "own", "hybrid", "tuned"]
+    assert read_fusion(three_lists, 3) == Fusion.from_dict(tuned["fusion"])
+    assert open_index(three_lists).ranking.fusion == Fusion.from_dict(tuned["fusion"])
+
+
+def test_what_each_encoder_had_to_do_is_printed(tilth: Command, three_lists: Path) -> None:
+    tilth("delete", three_lists, open_index(three_lists).index.columns.ids(np.array([0]))[0])
+    compacted = tilth("compact", three_lists)
+    assert re.search(r"\(0 encoded, [\d,]+ reused; own: 0 encoded, [\d,]+ reused\)", compacted.out)
+    answer = tilth("search", three_lists, "garden hose", "--json").json
+    assert any("own" in hit["explanation"]["places"] for hit in answer["hits"])
 
 
 def test_split_for_the_reranker_and_into_folds(tilth: Command, shop: Path, tmp_path: Path) -> None:

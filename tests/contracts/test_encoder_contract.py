@@ -29,7 +29,7 @@ def source() -> SentenceEncoder:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, shop_index: Path) -> Path:
     folder = tmp_path_factory.mktemp("encoders")
-    copytree(shop_index / "generations" / "1" / "encoder", folder / "float32")
+    copytree(shop_index / "generations" / "1" / "dense" / "encoder", folder / "float32")
     copytree(folder / "float32", folder / "int8")
     quantise(folder / "int8")
     build_encoder(str(tiny_xlm_r(folder)), "static").save(folder / "static")

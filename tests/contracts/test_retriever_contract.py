@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fakes import own_encoder
 from shop import SHOP, index
 from tilth.catalog import Product
 from tilth.pipeline import Pipeline, open_index
@@ -12,7 +13,8 @@ from tilth.protocols import Retriever
 from tilth.query import Query
 from tilth.retrieval.encoder_build import ModelForBuild
 
-SYSTEMS = ["tfidf", "lexical", "dense", "hybrid"]
+SYSTEMS = ["tfidf", "lexical", "dense", "hybrid", "own", "hybrid of three"]
+WORDS = [word for product in SHOP for word in product.title.split()]
 ODD = {
     "empty": "",
     "blank": "   ",
@@ -29,14 +31,23 @@ ODD = {
 
 
 def make(pipeline: Pipeline, name: str) -> Retriever:
-    if name == "hybrid":
+    if name.startswith("hybrid"):
         return pipeline
     return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def retriever(request: pytest.FixtureRequest, pipeline: Pipeline) -> Retriever:
-    return make(pipeline, request.param)
+    three = request.param in ("own", "hybrid of three")
+    return make(request.getfixturevalue("three_lists") if three else pipeline, request.param)
+
+
+@pytest.fixture(scope="module")
+def three_lists(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Pipeline:
+    """The opened index of `SHOP` with an own encoder."""
+    folder = tmp_path_factory.mktemp("three") / "index"
+    index(SHOP, folder, model, own=own_encoder(WORDS))
+    return open_index(folder)
 
 
 def check(retriever: Retriever, texts: list[str], k: int, catalogue: int = len(SHOP)) -> None:
@@ -94,7 +105,7 @@ def test_whatever_is_typed(retriever: Retriever, text: str, k: int) -> None:
 @pytest.fixture(scope="module")
 def one_product(tmp_path_factory: pytest.TempPathFactory, model: ModelForBuild) -> Pipeline:
     folder = tmp_path_factory.mktemp("one") / "index"
-    index([Product(id="only", title="Spade")], folder, model)
+    index([Product(id="only", title="Spade")], folder, model, own=own_encoder(["spade"]))
     return open_index(folder)
 
 

@@ -137,8 +137,8 @@ def assert_allows(
     assert allowed is not None
     expected = {name for name, product in stored.items() if meant(product)}
     assert set(view.ids(np.flatnonzero(allowed))) == expected
-    vector = view.index.encoder.encode_queries(["spade"])[0]
-    assert set(view.ids(view.dense.search_rows(vector, EVERYTHING, allowed).rows)) == expected
+    vector = view.index.legs["dense"].encoder.encode_queries(["spade"])[0]
+    assert set(view.ids(view.legs["dense"].search_rows(vector, EVERYTHING, allowed).rows)) == expected
 
 
 def _by_id(products: Iterable[dict[str, Any]]) -> State:

@@ -7,7 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from catalogues import products as catalogues
-from fakes import kept_encoder
+from fakes import kept_encoder, own_encoder
 from shop import index, quiet
 from tilth.catalog import Price, Product
 from tilth.pipeline import Pipeline, Pool, open_index
@@ -490,7 +490,7 @@ def test_what_a_retriever_did_not_reach_is_missing(view_of: ViewOf) -> None:
         assert [row[name] for row in values.values() if not math.isnan(row[name])] == [1.0]
     values = features(view_of([Product(id="a", title="q x z spade")]), "q x z")  # letters: not encoded
     assert [name for name, value in values["a"].items() if math.isnan(value) and "cosine_" in name] == [
-        "cosine_head", "cosine_best",
+        "cosine_head", "cosine_best", "own_cosine_head", "own_cosine_best",
     ]  # fmt: skip
     assert all(math.isnan(values["a"][f"dense_{what}"]) for what in ("score", "rank", "share"))
     assert values["a"]["cosine_to_top"] == pytest.approx(1.0)
@@ -525,6 +525,40 @@ def test_cosines_are_those_of_the_encoder_s_vectors(view_of: ViewOf) -> None:
         expected = head @ centre / np.linalg.norm(centre)
         assert values[name]["cosine_to_top"] == pytest.approx(expected, abs=0.02)
     assert values["z"]["cosine_best"] != values["z"]["cosine_head"]
+
+
+# --- with an own encoder --------------------------------------------------------------------------
+
+OWN = {"own_score", "own_rank", "own_share", "own_cosine_head", "own_cosine_best"}
+
+
+def test_the_own_encoder_has_features_of_its_own(tmp_path: Path) -> None:
+    long = Product(id="z", title="Hose", description="spade " * 300)
+    products = [Product(id="a", title="steel spade hose"), Product(id="b", title="steel"), long]
+    own = own_encoder(WORDS)
+    index(products, tmp_path / "two", kept_encoder(WORDS))
+    index(products, tmp_path / "three", kept_encoder(WORDS), own=own)
+    with closing(open_index(tmp_path / "two")) as two, closing(open_index(tmp_path / "three")) as three:
+        view = three.live.view
+        without, values = (features(each.live.view, "steel spade") for each in (two, three))
+        found = retrieve(view, "steel spade", DEPTH)
+        cuts = view.index.cutter.cut(products)
+    for product, cut in zip(products, cuts, strict=True):
+        row, before = values[product.id], without[product.id]
+        assert {name for name, value in before.items() if math.isnan(value)} >= OWN
+        same = {name for name in NAMES if name not in OWN and not name.startswith("fused")}
+        assert {name: row[name] for name in same} == pytest.approx(
+            {name: before[name] for name in same}, nan_ok=True
+        )
+        cosines = own.encode_passages(cut.passages) @ own.encode_queries(["steel spade"])[0]
+        assert row["own_cosine_head"] == pytest.approx(cosines[0], abs=0.02)
+        assert row["own_cosine_best"] == pytest.approx(cosines.max(), abs=0.02)
+        assert row["own_cosine_best"] == pytest.approx(row["own_score"])
+        assert row["own_cosine_best"] != pytest.approx(row["cosine_best"], abs=1e-3)
+    assert values["z"]["own_cosine_head"] != values["z"]["own_cosine_best"]
+    ranks = {hit.product_id: float(n) for n, hit in enumerate(found.hits("own"), 1)}
+    assert known(values, "own_rank") == ranks
+    assert values[found.hits("own")[0].product_id]["own_share"] == 1.0
 
 
 # --- of the query, and nothing at all -------------------------------------------------------------

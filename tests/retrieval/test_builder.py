@@ -30,7 +30,8 @@ def build(into: Path, products: Iterable[Product] = SHOP, encoder: WordEncoder |
 def codes_by_text(path: Path) -> dict[int, bytes]:
     index = open_index(path).index
     hashes = np.load(index.folder / "passage_hashes.npy").tolist()
-    codes = index.dense.codes(np.arange(index.dense.passages))
+    vectors = index.legs["dense"].index
+    codes = vectors.codes(np.arange(vectors.passages))
     return {name: code.tobytes() for name, code in zip(hashes, codes, strict=True)}
 
 
@@ -38,20 +39,22 @@ def test_the_manifest_says_what_the_index_is_made_of(tmp_path: Path) -> None:
     build(tmp_path / "idx")
     manifest = open_index(tmp_path / "idx").index.manifest
     assert manifest["catalogue"] == {"files": ["shop.jsonl"], "products": len(SHOP)}
-    assert manifest["encoder"]["name"] == "words"
-    assert manifest["dense"]["kind"] == "flat"
+    assert manifest["legs"].keys() == {"dense"}
+    assert manifest["legs"]["dense"]["encoder"]["name"] == "words"
+    assert manifest["legs"]["dense"]["index"]["kind"] == "flat"
     assert manifest["lexical"] == {"title": 6, "prose": 4}
     assert manifest["passages"]["passages"] == PassageSettings().passages
     assert manifest["passages"]["count"] == len(codes_by_text(tmp_path / "idx"))
-    assert {"columns/columns.json", "dense.faiss", "encoder/encoder.json"} <= set(manifest["files"])
-    assert not any(name.startswith("codes") for name in manifest["files"])
+    some = {"columns/columns.json", "dense/index.faiss", "dense/encoder/encoder.json"}
+    assert some <= set(manifest["files"])
+    assert not any(Path(name).name == "codes.npy" for name in manifest["files"])
 
 
 def test_an_unchanged_catalogue_encodes_nothing(tmp_path: Path) -> None:
     first = build(tmp_path)
     assert build(tmp_path).encoded == []
     manifest = open_index(tmp_path).index.manifest
-    assert manifest["passages"]["reused"] == manifest["passages"]["count"] >= len(set(first.encoded))
+    assert manifest["legs"]["dense"]["reused"] == manifest["passages"]["count"] >= len(set(first.encoded))
 
 
 def test_a_changed_price_encodes_nothing_and_a_changed_title_one_product(tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_an_interrupted_encoding_leaves_the_old_index(
     monkeypatch.setattr(encoder, "encode_passages", lambda texts: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, encoder=encoder)
-    assert open_index(tmp_path).index.manifest["encoder"]["name"] == "words"
+    assert open_index(tmp_path).index.manifest["legs"]["dense"]["encoder"]["name"] == "words"
     assert [entry.name for entry in (tmp_path / "generations").iterdir()] == ["1"]
 
 
@@ -140,8 +143,8 @@ def test_above_the_limit_an_inverted_file_is_built_and_its_recall_written(
     products = [Product(id=f"p{n}", title=f"spade {n} steel {n % 7}") for n in range(400)]
     build(tmp_path, products)
     manifest = open_index(tmp_path).index.manifest
-    assert manifest["dense"]["kind"] == "ivf"
-    assert manifest["dense"]["recall"] >= 0.95
+    assert manifest["legs"]["dense"]["index"]["kind"] == "ivf"
+    assert manifest["legs"]["dense"]["index"]["recall"] >= 0.95
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
@@ -168,8 +171,8 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     queries = ["spade 17", "spade", "b3 spade"]
     assert list(one.search(queries, 50).hits.values()) == list(two.search(queries, 50).hits.values())
     assert one.live.view.fields() == two.live.view.fields()
-    assert [one.index.manifest[key] for key in ("passages", "dense")] == [
-        two.index.manifest[key] for key in ("passages", "dense")
+    assert [one.index.manifest[key] for key in ("passages", "legs")] == [
+        two.index.manifest[key] for key in ("passages", "legs")
     ]
 
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import kept_encoder
+from fakes import kept_encoder, own_encoder
 from shop import SHOP, index
 from tilth.catalog import Product
 from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
-from tilth.retrieval.candidates import NOTHING, RETRIEVERS, Candidates, retrieve
-from tilth.retrieval.fusion import Fusion, RankedPlaces, fuse_hits
+from tilth.retrieval.candidates import NOTHING, Candidates, retrieve
+from tilth.retrieval.fusion import Fusion, RankedPlaces, fitted, fuse_hits
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.view import View
 
@@ -21,11 +21,17 @@ FUSIONS = [Fusion(), Fusion("minmax", (0.3, 0.7)), Fusion("zscore", (1.0, 1.0)),
 TEXTS = ["tomato manure", "garden hose 25m", "секатор", "HU20C", "roses", "slug steel", "nothing known"]
 
 
-@pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+WORDS = ["tomato", "manure", "hose", "roses", "slug", "Секатор"]
+
+
+@pytest.fixture(scope="module", params=[["lexical", "dense"], ["lexical", "dense", "own"]], ids=len)
+def view(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> View:
+    """The view of an index with two lists, or three."""
     into = tmp_path_factory.mktemp("candidates") / "idx"
-    index(SHOP, into, kept_encoder(["tomato", "manure", "hose", "roses", "slug", "Секатор"]))
+    own = own_encoder(WORDS) if "own" in request.param else None
+    index(SHOP, into, kept_encoder(WORDS), own=own)
     pipeline: Pipeline = open_index(into)
+    assert list(pipeline.lists) == request.param
     return pipeline.live.view
 
 
@@ -39,7 +45,8 @@ def test_lists_are_those_of_the_retrievers_and_fuse_as_hits_do(
     for name, retriever in view.retrievers().items():
         alone = retriever.search([Query("q", text)], depth)["q"]
         assert found.hits(name) == (() if name in found.skipped else alone)
-    fused = dict(fuse_hits([found.hits(name) for name in RETRIEVERS], fusion))
+    assert tuple(found.lists) == view.lists
+    fused = dict(fuse_hits([found.hits(name) for name in view.lists], fitted(fusion, len(view.lists))))
     places, scores = found.fused(fusion)
     identified = [found.ids[place] for place in found.identified]
     ranked = {found.ids[p]: s for p, s in zip(places.tolist(), scores.tolist(), strict=True)}
@@ -57,16 +64,17 @@ def test_a_query_of_blanks_has_no_candidates(view: View) -> None:
 
 def test_what_was_not_asked_says_why(view: View) -> None:
     found = retrieve(view, "q x z 1", 10)
-    assert list(found.skipped) == ["dense"]
-    assert "letters" in found.skipped["dense"]
-    assert found.vector is None
+    assert list(found.skipped) == list(view.legs)
+    assert all("letters" in reason for reason in found.skipped.values())
+    assert found.vectors == {}
     asked = retrieve(view, "tomato", 10)
     assert asked.skipped == {}
-    assert asked.vector is not None
-    np.testing.assert_array_equal(asked.vector, view.index.encoder.encode_queries(["tomato"])[0])
+    assert asked.vectors.keys() == view.legs.keys()
+    for name, leg in view.index.legs.items():
+        np.testing.assert_array_equal(asked.vectors[name], leg.encoder.encode_queries(["tomato"])[0])
 
 
-def test_a_mask_holds_for_both_retrievers(view: View) -> None:
+def test_a_mask_holds_for_all_retrievers(view: View) -> None:
     allowed = view.allowed({"brand": "Humus"})
     found = retrieve(view, "tomato manure roses", 10, allowed)
     assert list(found.ids) == ["m1", "m2"]
@@ -82,7 +90,7 @@ def test_whole_is_said_where_no_depth_would_find_more(view: View) -> None:
 def test_time_is_told_by_stage(view: View) -> None:
     watch = Stopwatch()
     retrieve(view, "tomato", 10, watch=watch)
-    assert set(watch.milliseconds) == {"lexical", "encode", "dense"}
+    assert list(watch.milliseconds) == ["lexical", "encode", *view.legs]
 
 
 def test_identified_products_come_first_and_the_rest_keeps_its_order(view: View) -> None:

@@ -134,6 +134,17 @@ def test_a_stage_is_left_out_where_it_does_not_fit(clock: Clock) -> None:
     assert costs.expected("dense") < 30
 
 
+def test_the_time_of_a_stage_to_come_is_not_spent(clock: Clock) -> None:
+    costs = costs_of("dense", 30)
+    costs.took("own", 5)
+    deadline = Deadline(34, costs, clock)
+    assert not deadline.allows("dense", sparing=["own"])
+    assert deadline.skipped == {"dense": "29 of 34 ms were left, and it takes 30 ms"}
+    assert deadline.allows("own")
+    assert Deadline(36, costs_of("dense", 30), clock).allows("dense", sparing=["own", "never measured"])
+    assert Deadline(34, costs_of("dense", 30), clock).allows("dense")
+
+
 def test_a_stage_that_fits_at_another_try_was_not_left_out(clock: Clock) -> None:
     costs = costs_of("dense", 500)
     deadline = Deadline(50, costs, clock)

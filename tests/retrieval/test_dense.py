@@ -56,8 +56,7 @@ class Built:
         self.rows = np.sort(rng.integers(0, products, passages))
         self.settings = build_dense(self.codes, folder / "dense.faiss", unit(rng, 20), recall=1.0)
         self.products = products
-        np.save(folder / "passage_rows.npy", self.rows.astype(np.int32))
-        self.index = DenseIndex.open(folder, self.settings)
+        self.index = DenseIndex(folder / "dense.faiss", self.settings, self.rows)
 
 
 @pytest.fixture(params=["flat", "ivf"])
@@ -101,7 +100,7 @@ def test_lists_are_added_until_enough_allowed_products_are_found(
     monkeypatch.setattr(dense, "_SCAN_NARROW", 0)
     made = Built(tmp_path)
     few = DenseSettings("ivf", made.settings.lists, probes=1)
-    index = DenseIndex.open(tmp_path, few)
+    index = DenseIndex(tmp_path / "dense.faiss", few, made.rows)
     query = made.codes[0].astype(np.float32)
     far = made.codes.astype(np.int64) @ made.codes[0].astype(np.int64) < 0
     allowed = np.zeros(made.products, bool)

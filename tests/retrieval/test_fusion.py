@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth.errors import InputError, SettingError
-from tilth.retrieval.fusion import METHODS, Fusion, fuse, fuse_hits, grid, min_max, reciprocal_ranks, z_scores
+from tilth.retrieval.fusion import (
+    METHODS,
+    Fusion,
+    fitted,
+    fuse,
+    fuse_hits,
+    grid,
+    min_max,
+    reciprocal_ranks,
+    z_scores,
+)
 from tilth.run import Hit, Run, make_run, ranked
 
 products = st.sampled_from([f"p{n}" for n in range(12)])
@@ -179,12 +189,47 @@ def test_the_grid_starts_plain_and_covers_the_weights(lists, steps):
     tried = grid(lists, steps)
     assert tried[0] == Fusion()
     assert len({str(fusion) for fusion in tried}) == len(tried)  # names tell them apart
-    assert {fusion.method for fusion in tried} == set(METHODS)
+    assert {fusion.method for fusion in tried} == (set(METHODS) if lists > 1 else {"rrf", "minmax"})
     weighted = [fusion.weights for fusion in tried[1:]]
     assert all(len(w) == lists and sum(w) == pytest.approx(1) for w in weighted)
     assert {w for w in weighted if w.count(0) == lists - 1} == {
         tuple(float(i == j) for i in range(lists)) for j in range(lists)
     }
+    among_some = {f.method for f in tried if f.weights.count(0) == 1}  # of three lists, one is left out
+    assert lists < 3 or among_some == set(METHODS)
+
+
+def test_the_grids_that_tuning_tries_are_small():
+    assert [len(grid(2)), len(grid(3, 10))] == [98, 319]
+
+
+@pytest.mark.parametrize(
+    ("weights", "lists", "expected"),
+    [
+        ((), 3, ()),  # equal, however many there are
+        ((1.0, 0.5), 2, (1.0, 0.5)),
+        ((1.0, 0.5), 3, (1.0, 0.5, 0.0)),  # made before there was a third list
+        ((1.0, 0.5, 0.25), 2, (1.0, 0.5)),  # the third list is gone
+        ((0.0, 0.0, 1.0), 2, ()),  # it was the only one that counted
+        ((0.0, 0.5), 1, ()),
+        ((1.0,), 0, ()),
+    ],
+)
+def test_a_fusion_is_fitted_to_the_lists_that_there_are(weights, lists, expected):
+    fusion = Fusion("zscore", weights, 5)
+    assert fitted(fusion, lists) == Fusion("zscore", expected, 5)
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=5).filter(lambda w: not w or any(w)),
+    lists=st.integers(0, 5),
+)
+def test_a_fitted_fusion_has_a_weight_a_list_and_fits_already(weights, lists):
+    found = fitted(Fusion("minmax", tuple(weights)), lists)
+    assert fitted(found, lists) == found
+    assert len(found.weights_of(lists)) == lists
+    if len(weights) <= lists:
+        assert [w for w in found.weights if w] == [w for w in weights if w]
 
 
 def test_a_grid_of_nothing_is_refused():

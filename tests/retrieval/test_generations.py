@@ -140,7 +140,7 @@ def _edit(name: str, change: Callable[[dict[str, object]], object]) -> Callable[
         (_edit("manifest.json", lambda m: m.update(format="other")), "not a Tilth index"),
         (
             _edit("manifest.json", lambda m: m.update(format_version=99)),
-            "newer than this program's 3. Upgrade",
+            "newer than this program's 4. Upgrade",
         ),
         (_edit("manifest.json", lambda m: m.update(format_version=0)), "older"),
         (_edit("manifest.json", lambda m: m.update(content="x")), "wrong checksum"),

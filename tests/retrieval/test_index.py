@@ -9,7 +9,7 @@ from shop import SHOP
 from tilth.errors import IndexFormatError
 from tilth.pipeline import Pipeline, open_index
 from tilth.retrieval.fusion import Fusion
-from tilth.retrieval.index import DEFAULT_FUSION, read_fusion, write_fusion
+from tilth.retrieval.index import default_fusion, read_fusion, write_fusion
 from tilth.retrieval.vectors import text_hashes
 
 
@@ -28,11 +28,11 @@ def test_its_cutter_makes_the_passages_that_it_holds(pipeline: Pipeline) -> None
 
 
 def test_its_vectors_are_those_of_the_encoder_that_it_stores(pipeline: Pipeline) -> None:
-    index = pipeline.index
+    index, leg = pipeline.index, pipeline.index.legs["dense"]
     texts = [text for cut in index.cutter.cut(SHOP) for text in cut.passages]
-    stored = index.dense.codes(np.arange(len(texts))).astype(np.float32)
+    stored = leg.index.codes(np.arange(len(texts))).astype(np.float32)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)
-    cosines = (stored * index.encoder.encode_passages(texts)).sum(axis=1)
+    cosines = (stored * leg.encoder.encode_passages(texts)).sum(axis=1)
     assert cosines.min() > 0.999  # bfloat16 when building, where the processor has it; 8 bits as stored
 
 
@@ -46,14 +46,14 @@ def test_its_vectors_are_those_of_the_encoder_that_it_stores(pipeline: Pipeline)
     ],
 )
 def test_it_tells_words_from_letters(pipeline: Pipeline, text: str, known: bool) -> None:
-    assert pipeline.index.encodes(text) is known
+    assert pipeline.index.legs["dense"].knows(text) is known
 
 
 def test_the_fusion_is_the_default_until_one_is_written(shop_index: Path, tmp_path: Path) -> None:
-    assert read_fusion(tmp_path) == DEFAULT_FUSION
+    assert [read_fusion(tmp_path, lists) for lists in (2, 3)] == [default_fusion(2), default_fusion(3)]
     write_fusion(tmp_path, Fusion("zscore", (0.7, 0.3)))
-    assert read_fusion(tmp_path) == Fusion("zscore", (0.7, 0.3))
-    assert open_index(shop_index).ranking.fusion == DEFAULT_FUSION
+    assert read_fusion(tmp_path, 2) == Fusion("zscore", (0.7, 0.3))
+    assert open_index(shop_index).ranking.fusion == default_fusion(2) == Fusion("rrf", (1, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_fusion_is_the_default_until_one_is_written(shop_index: Path, tmp_pa
 def test_a_damaged_fusion_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "fusion.json").write_text(content)
     with pytest.raises(IndexFormatError, match=r"fusion\.json: is damaged .* tune again"):
-        read_fusion(tmp_path)
+        read_fusion(tmp_path, 2)
 
 
 def test_an_index_that_is_not_there_is_named_with_the_command_that_builds_it(tmp_path: Path) -> None:

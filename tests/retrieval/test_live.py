@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from catalogues import satisfies
-from fakes import kept_encoder
+from fakes import kept_encoder, own_encoder
 from shop import SHOP, index, quiet
 from tilth.catalog import VOLATILE_FIELDS, Price, Product
 from tilth.errors import IndexFormatError
@@ -64,7 +64,7 @@ def fresh(live: Store, into: Path) -> Pipeline:
     """Build an index of what a store holds, anew."""
     with live.snapshot() as snapshot:
         ids = [name for name, _ in snapshot.records()]
-    index(list(live.products(ids).values()), into, kept_encoder(WORDS))
+    index(list(live.products(ids).values()), into, kept_encoder(WORDS), own=own_encoder(WORDS))
     return open_index(into)
 
 
@@ -75,7 +75,8 @@ class LiveShop(RuleBasedStateMachine):
     def build(self, start: list[Product]) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.model = {product.id: product for product in [ANCHOR, *start]}
-        index(self.model.values(), self.folder / "idx", kept_encoder(WORDS))
+        encoders = kept_encoder(WORDS), own_encoder(WORDS)
+        index(self.model.values(), self.folder / "idx", encoders[0], own=encoders[1])
         self.pipeline = open_index(self.folder / "idx")
 
     @rule(changed=st.lists(products, min_size=1, max_size=4))
@@ -148,18 +149,20 @@ class LiveShop(RuleBasedStateMachine):
         for name in NUMBER_FIELDS:
             np.testing.assert_array_equal(view.numbers(name, rows), columns.numbers[name])
         cuts = view.index.cutter.cut(kept)
-        codes = to_codes(view.index.encoder.encode_passages([p for cut in cuts for p in cut.passages]))
-        found = view.dense.passages_of(rows)
-        np.testing.assert_array_equal(found.codes, codes)
-        np.testing.assert_array_equal(found.places, np.repeat(places, [len(cut.passages) for cut in cuts]))
+        passages = [passage for cut in cuts for passage in cut.passages]
+        for name, leg in view.index.legs.items():
+            found = view.legs[name].passages_of(rows)
+            np.testing.assert_array_equal(found.codes, to_codes(leg.encoder.encode_passages(passages)))
+            np.testing.assert_array_equal(found.places, np.repeat(places, [len(c.passages) for c in cuts]))
 
     def found(self, filters: dict) -> list[str]:
         """Every product that filters allow, and that dense search finds under them."""
         view = self.pipeline.live.view
         allowed = view.allowed(filters)
-        vector = view.index.encoder.encode_queries(["spade"])[0]
-        found = view.ids(view.dense.search_rows(vector, EVERYTHING, allowed).rows)
-        assert sorted(found) == sorted(view.ids(np.flatnonzero(allowed)))
+        for name, leg in view.index.legs.items():
+            vector = leg.encoder.encode_queries(["spade"])[0]
+            found = view.ids(view.legs[name].search_rows(vector, EVERYTHING, allowed).rows)
+            assert sorted(found) == sorted(view.ids(np.flatnonzero(allowed)))
         return list(found)
 
     def teardown(self) -> None:
@@ -303,9 +306,10 @@ def test_compaction_encodes_only_what_is_new(shop: Path) -> None:
     with open_store(shop) as store:
         assert compact_index(shop, store, Resources(), quiet)["store"]["sequence"] == len(SHOP)
         store.upsert([dataclasses.replace(SHOP[0], title="Alpaca manure"), Product(id="n1", title="Trowel")])
-        passages = compact_index(shop, store, Resources(), quiet)["passages"]
-    assert passages["encoded"] + passages["reused"] == passages["count"]
-    assert 0 < passages["encoded"] <= 4
+        manifest = compact_index(shop, store, Resources(), quiet)
+    leg = manifest["legs"]["dense"]
+    assert leg["encoded"] + leg["reused"] == manifest["passages"]["count"]
+    assert 0 < leg["encoded"] <= 4
 
 
 def test_a_damaged_next_generation_is_named_and_the_last_one_goes_on(
@@ -315,9 +319,9 @@ def test_a_damaged_next_generation_is_named_and_the_last_one_goes_on(
     pipeline.upsert([Product(id="n1", title="Wheelbarrow")])
     pipeline.refresh()
     compact_index(shop, pipeline.live.store, Resources(), quiet)
-    damaged = shop / "generations" / "2" / "dense.faiss"
+    damaged = shop / "generations" / "2" / "dense" / "index.faiss"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
-    with pytest.raises(IndexFormatError, match=r"dense\.faiss: the index is damaged"):
+    with pytest.raises(IndexFormatError, match=r"dense/index\.faiss: the index is damaged"):
         pipeline.refresh()
     assert ids(pipeline, "wheelbarrow") == {"n1"}
     with pipeline.live.following(seconds=0.01):

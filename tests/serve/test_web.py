@@ -136,6 +136,8 @@ def test_searching_by_keyboard_alone(visits: Visits) -> None:
     why.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("table").first).to_contain_text("words (BM25)")
+    expect(page.get_by_role("table").first).to_contain_text("shop's own encoder (vectors)")
+    expect(page.locator(".timings")).to_contain_text(re.compile(r"own encoder \(vectors\) \d"))
 
 
 def test_an_address_holds_everything(visits: Visits) -> None:

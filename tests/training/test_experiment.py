@@ -1,24 +1,35 @@
 """What is tried, and every system's runs on it: fold by fold, and as a candidate for a release."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fakes import kept_encoder, own_encoder
+from shop import SHOP, index
 from tilth.errors import InputError, SettingError
 from tilth.evaluation.correction import holm
 from tilth.evaluation.gate import Evidence, Rules, decide
-from tilth.pipeline import Pipeline
+from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
 from tilth.ranking import Ranking
 from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.training import reporting
-from tilth.training.experiment import SYSTEMS, Material, Trial, cross_validate_kinds, prepare
+from tilth.training.experiment import (
+    SYSTEMS,
+    Material,
+    Trial,
+    baseline_runs,
+    cross_validate_kinds,
+    prepare,
+)
 from tilth.training.fitting import Fitted
 from tilth.training.outcomes import CANDIDATE, Outcome, cross_validated, parted, trained
 from tilth.training.pools import LabelledPool
 
+IN_GARDEN = ["tfidf", "lexical", "dense", "hybrid"]  # an index without an own encoder
 PAIRS = {("hybrid", "lexical")} | {
     (kind, baseline) for kind in ("lambdarank", "logistic") for baseline in ("lexical", "hybrid")
 }
@@ -45,8 +56,8 @@ def test_the_threshold_is_that_of_the_measures(trial: Trial) -> None:
 def test_pools_come_from_the_fusion_of_the_index(opened: Pipeline, trial: Trial, garden) -> None:
     released = Pipeline(opened.live, Ranking(Fusion("rrf", (0.0, 1.0)), release="r1"))
     few = replace(trial, queries=trial.queries[:3])
-    assert prepare(released, few).pipeline.ranking == Ranking(read_fusion(garden / "idx"))
-    before = read_fusion(garden / "idx")
+    assert prepare(released, few).pipeline.ranking == Ranking(read_fusion(garden / "idx", 2))
+    before = read_fusion(garden / "idx", 2)
     write_fusion(garden / "idx", Fusion("minmax", (0.9, 0.1)))
     try:
         assert prepare(released, few).pipeline.ranking == Ranking(Fusion("minmax", (0.9, 0.1)))
@@ -54,12 +65,20 @@ def test_pools_come_from_the_fusion_of_the_index(opened: Pipeline, trial: Trial,
         write_fusion(garden / "idx", before)
 
 
+def test_an_own_encoder_is_a_baseline_where_the_index_has_one(tmp_path: Path) -> None:
+    index(SHOP, tmp_path, kept_encoder(["tomato", "hose"]), own=own_encoder(["tomato", "manure"]))
+    runs = baseline_runs(open_index(tmp_path), [Query("q", "tomato manure")], 5)
+    assert tuple(runs) == SYSTEMS == ("tfidf", "lexical", "dense", "own", "hybrid")
+    assert runs["own"]["q"]
+    assert runs["own"].hits != runs["dense"].hits
+
+
 # fold by fold
 
 
 def test_every_system_is_measured_on_every_judged_query(compared: Outcome, material: Material) -> None:
     report = compared.report
-    assert list(report["systems"]) == [*SYSTEMS, "lambdarank", "logistic"]
+    assert list(report["systems"]) == [*IN_GARDEN, "lambdarank", "logistic"]
     assert report["best"] in ("lambdarank", "logistic")
     assert report["folds"] == 3
     assert report["queries"] == len(set(material.trial.qrels) & {q.query_id for q in material.trial.queries})
@@ -203,7 +222,7 @@ def test_the_outcome_is_evidence_for_the_gate(candidate: tuple[Fitted, Outcome],
     assert decide(evidence, Rules()).findings[0].passed
     assert outcome.report["kind"] == "lambdarank"
     assert outcome.report["held_out"] == fitted.means
-    assert list(outcome.runs) == [*SYSTEMS, CANDIDATE]
+    assert list(outcome.runs) == [*IN_GARDEN, CANDIDATE]
     assert outcome.found.duel is not None
     assert outcome.found.duel.system == CANDIDATE
 
@@ -235,7 +254,7 @@ def test_it_is_compared_with_the_release_in_force(
     in_force = Pipeline(plain.live, Ranking(plain.ranking.fusion, fitted.reranker, "r1"))
     few = replace(material, trial=replace(material.trial, kinds=("logistic",)))
     _, outcome = trained(few, in_force)
-    assert list(outcome.runs) == [*SYSTEMS, CANDIDATE, "r1"]
+    assert list(outcome.runs) == [*IN_GARDEN, CANDIDATE, "r1"]
     assert {d["baseline"] for d in outcome.report["differences"]} == {"r1"}
     tests = {(test.difference.system, test.difference.baseline) for test in outcome.found.tests}
     assert tests == {

@@ -38,7 +38,9 @@ def choose(
     queries: Annotated[Path, typer.Option(help="TSV: query_id, query.")],
     between: Annotated[
         str | None,
-        typer.Option(help="Two of tfidf, lexical, dense, hybrid and releases; lexical,hybrid if not given."),
+        typer.Option(
+            help="Two of tfidf, lexical, dense, own, hybrid and releases; lexical,hybrid if not given."
+        ),
     ] = None,
     run: Annotated[
         list[Path] | None, typer.Option(help="Instead: a run, TREC or TSV; twice, for two.")

@@ -14,7 +14,8 @@ from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.builder import build_index, encode_shard, store_catalogue
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
-from tilth.retrieval.index import LEAST_LETTERS, open_store
+from tilth.retrieval.index import open_store
+from tilth.retrieval.legs import LEAST_LETTERS, LEGS
 from tilth.retrieval.passages import PassageSettings
 from tilth.sample.shop import write_shop
 
@@ -191,7 +192,7 @@ def column_map(pairs: list[str]) -> dict[str, str]:
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {key: manifest[key] for key in ("encoder", "passages", "dense")}
+    return {key: manifest[key] for key in ("passages", "legs")}
 
 
 def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any] | None) -> None:
@@ -206,19 +207,29 @@ def _print_summary(into: Path, summary: Summary, manifest: dict[str, Any] | None
 
 
 def _print_passages(manifest: dict[str, Any]) -> None:
-    passages = manifest["passages"]
+    passages, leg = manifest["passages"], manifest["legs"][LEGS[0]]
     OUT.print(
-        f"{passages['count']:,} passages ({passages['encoded']:,} encoded, {passages['reused']:,} reused); "
+        f"{passages['count']:,} passages ({encoded_in(manifest)}); "
         f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"
     )
-    if passages["letters_per_token"] < LEAST_LETTERS:
+    if leg["letters_per_token"] < LEAST_LETTERS:
         ERR.print(
-            f"the encoder {manifest['encoder']['name']} does not know the language of this catalogue "
-            f"({passages['letters_per_token']} letters a token): queries whose words it does not know are "
+            f"the encoder {leg['encoder']['name']} does not know the language of this catalogue "
+            f"({leg['letters_per_token']} letters a token): queries whose words it does not know are "
             "answered by the lexical index alone. Name a multilingual model: --encoder "
             "intfloat/multilingual-e5-small",
             soft_wrap=True,
         )
+
+
+def encoded_in(manifest: dict[str, Any]) -> str:
+    """Return how many passages each leg encoded and reused, in words."""
+    counts = {
+        name: f"{leg['encoded']:,} encoded, {leg['reused']:,} reused"
+        for name, leg in manifest["legs"].items()
+    }
+    first = counts.pop(LEGS[0])
+    return "; ".join([first, *(f"{name}: {text}" for name, text in counts.items())])
 
 
 def print_counts(title: str, counts: Counter[str], file: Path | None) -> None:

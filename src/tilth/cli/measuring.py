@@ -22,12 +22,13 @@ from tilth.pipeline import Pipeline, open_index
 from tilth.protocols import Retriever
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
-from tilth.ranking import Ranking, plain_ranking
-from tilth.retrieval.fusion import Fusion, fuse, grid
+from tilth.ranking import Ranking
+from tilth.releases import HYBRID
+from tilth.retrieval.fusion import Fusion, fitted, fuse, grid
 from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.run import Run, read_run, write_run
 
-SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")  # and the release in force, by its name
+_STEPS = {2: 20, 3: 10}  # of the weights that are tried, by the number of lists: 98 and 319 fusions
 
 Index = Annotated[Path, typer.Argument(help="The index folder.")]
 Queries = Annotated[Path, typer.Option(help="TSV: query_id, query and optionally kind.")]
@@ -58,7 +59,7 @@ def evaluate(
     """Measure every retriever of an index against qrels."""
     texts, grades = read_queries(queries), read_qrels(qrels)
     pipeline = open_index(index, store=store)
-    known = [*SYSTEMS, *filter(None, [pipeline.ranking.release])]
+    known = ["tfidf", *pipeline.lists, HYBRID, *filter(None, [pipeline.ranking.release])]
     wanted = known if systems is None else [name.strip() for name in systems.split(",")]
     if unknown := [name for name in wanted if name not in known]:
         raise SettingError(f"no system {unknown[0]!r}; there are {', '.join(known)}")
@@ -88,8 +89,8 @@ def evaluate(
 def _retriever(pipeline: Pipeline, name: str) -> Retriever:
     if name == pipeline.ranking.release:
         return pipeline
-    if name == "hybrid":
-        return Pipeline(pipeline.live, plain_ranking(pipeline.live.path))
+    if name == HYBRID:
+        return pipeline.plain()
     return pipeline.tfidf() if name == "tfidf" else pipeline.retrievers()[name]
 
 
@@ -182,7 +183,8 @@ def tune(
     tested = queries_of(parts, ["test"])
     pipeline = open_index(index, store=store)
     lists = pipeline.candidates(_only(texts, chosen_on))
-    by_name = {str(fusion): fusion for fusion in (read_fusion(index), *grid(len(lists)))}
+    before = fitted(read_fusion(index, len(lists)), len(lists))
+    by_name = {str(fusion): fusion for fusion in (before, *grid(len(lists), _STEPS[len(lists)]))}
     (by,) = parse_measures([measure])
     name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)
     test = _test_report(pipeline, by_name[name], _only(texts, tested), grades, seed)
@@ -214,11 +216,11 @@ def _test_report(
     """Measure the retrievers, the fusion in force and the chosen one on the test queries."""
     systems: dict[str, Retriever] = {
         **pipeline.retrievers(),
-        "hybrid": Pipeline(pipeline.live, plain_ranking(pipeline.live.path)),
+        HYBRID: pipeline.plain(),
         "tuned": Pipeline(pipeline.live, Ranking(tuned)),
     }
     runs = {name: system.search(queries, DEPTH) for name, system in systems.items()}
-    return evaluation_report(evaluate_runs(runs, qrels, queries=queries, baseline="hybrid", seed=seed))
+    return evaluation_report(evaluate_runs(runs, qrels, queries=queries, baseline=HYBRID, seed=seed))
 
 
 def split(

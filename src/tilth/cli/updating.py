@@ -15,6 +15,7 @@ from tilth.cli.indexing import (
     Strict,
     Workers,
     column_map,
+    encoded_in,
     print_counts,
     resources,
 )
@@ -90,14 +91,12 @@ def compact(
     with _store_of(index, store) as opened, progress_bars() as bars:
         manifest = compact_index(index, opened, resources(workers, memory), bars)
     if as_json:
-        print_json(
-            {"index": str(index), **{key: manifest[key] for key in ("catalogue", "passages", "store")}}
-        )
+        facts = {key: manifest[key] for key in ("catalogue", "passages", "legs", "store")}
+        print_json({"index": str(index), **facts})
         return
-    passages = manifest["passages"]
     OUT.print(
-        f"{index}: {manifest['catalogue']['products']:,} products, {passages['count']:,} passages "
-        f"({passages['encoded']:,} encoded, {passages['reused']:,} reused)",
+        f"{index}: {manifest['catalogue']['products']:,} products, "
+        f"{manifest['passages']['count']:,} passages ({encoded_in(manifest)})",
         soft_wrap=True,
     )
 

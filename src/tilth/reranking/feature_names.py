@@ -20,16 +20,17 @@ class Feature(NamedTuple):
 
 _NOT_FOUND = "the retriever did not find the product among its candidates"
 _NO_VECTOR = "the query was not encoded"
+_NO_OWN = "the index has no own encoder, or {}"
 _NO_TERM = "the query has no term"
 _NOT_KNOWN = "the catalogue does not say"
 _NO_CLICKS = "nothing is known of the product's clicks"
 
 
-def _retriever(name: str, score: str) -> tuple[Feature, ...]:
+def _retriever(name: str, score: str, missing: str = _NOT_FOUND) -> tuple[Feature, ...]:
     return (
-        Feature(f"{name}_score", score, "any", _NOT_FOUND, f"score of the {name} ranking"),
-        Feature(f"{name}_rank", "rank", "1 upwards", _NOT_FOUND, f"rank in the {name} ranking"),
-        Feature(f"{name}_share", "ratio", "up to 1", _NOT_FOUND, f"{name} score over the best {name} score"),
+        Feature(f"{name}_score", score, "any", missing, f"score of the {name} ranking"),
+        Feature(f"{name}_rank", "rank", "1 upwards", missing, f"rank in the {name} ranking"),
+        Feature(f"{name}_share", "ratio", "up to 1", missing, f"{name} score over the best {name} score"),
     )
 
 
@@ -47,6 +48,7 @@ def _field(name: str) -> tuple[Feature, ...]:
 FEATURES: tuple[Feature, ...] = (
     *_retriever("lexical", "BM25"),
     *_retriever("dense", "cosine"),
+    *_retriever("own", "cosine", _NO_OWN.format(_NOT_FOUND)),
     *_retriever("fused", "RRF or weighted score"),
     Feature("identified", "flag", "0 or 1", "", "the query is the product's id, mpn or gtin"),
     Feature("cosine_head", "cosine", "-1 to 1", _NO_VECTOR, "query and the product's first passage"),
@@ -57,6 +59,20 @@ FEATURES: tuple[Feature, ...] = (
         "-1 to 1",
         "the product has no passage",
         "first passage and the mean of the ten best fused candidates",
+    ),
+    Feature(
+        "own_cosine_head",
+        "cosine",
+        "-1 to 1",
+        _NO_OWN.format(_NO_VECTOR),
+        "the same as `cosine_head`, by the own encoder",
+    ),
+    Feature(
+        "own_cosine_best",
+        "cosine",
+        "-1 to 1",
+        _NO_OWN.format(_NO_VECTOR),
+        "the same as `cosine_best`, by the own encoder",
     ),
     *(feature for name in TERM_FIELDS for feature in _field(name)),
     Feature("any_coverage", "share", "0 to 1", _NO_TERM, "query terms that some field has"),

@@ -19,10 +19,12 @@ from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour, Counts, smoothed
 from tilth.reranking.feature_names import FEATURES
 from tilth.retrieval.analyzer import UNITS, analyze, stem
 from tilth.retrieval.candidates import Candidates
-from tilth.retrieval.fusion import RankedPlaces
+from tilth.retrieval.dense import RowPassages
+from tilth.retrieval.fusion import NO_PLACES, RankedPlaces
+from tilth.retrieval.legs import LEGS
 from tilth.retrieval.quantisation import to_query
 from tilth.retrieval.term_rows import TERM_FIELDS, Terms, term_hash
-from tilth.retrieval.view import View
+from tilth.retrieval.view import LEXICAL, View
 
 Matrix = npt.NDArray[np.float32]  # (M, F), NaN for missing
 Column = npt.NDArray[np.float64]  # (M,)
@@ -60,7 +62,7 @@ def feature_matrix(
     """
     rows = candidates.rows[fused.places]
     columns = _retrieval(candidates, fused)
-    columns |= _nearness(view, candidates.vector, rows)
+    columns |= _nearness(view, candidates.vectors, rows)
     query = _Query.of(view, text)
     columns |= _text(view, query, rows)
     columns |= _kinship(view, query, rows)
@@ -78,7 +80,8 @@ def feature_matrix(
 
 def _retrieval(candidates: Candidates, fused: RankedPlaces) -> Columns:
     columns: Columns = {}
-    for name, ranked in (*candidates.lists.items(), ("fused", fused)):
+    lists = {name: candidates.lists.get(name, NO_PLACES) for name in (LEXICAL, *LEGS)}
+    for name, ranked in (*lists.items(), ("fused", fused)):
         score, rank = np.full((2, len(candidates.ids)), np.nan)
         score[ranked.places] = ranked.scores
         rank[ranked.places] = np.arange(1, len(ranked.places) + 1)
@@ -90,26 +93,41 @@ def _retrieval(candidates: Candidates, fused: RankedPlaces) -> Columns:
     return columns | {"identified": known.astype(np.float64)}
 
 
-def _nearness(view: View, vector: Vectors | None, rows: Rows) -> Columns:
-    """Compare the passages of all candidates with the query, and with the mean of the best."""
-    codes, places = view.dense.passages_of(rows)
-    first = _begins(places)
-    has = places[first]
-    columns = {name: np.full(len(rows), np.nan) for name in ("cosine_head", "cosine_best", "cosine_to_top")}
-    if not len(has):
-        return columns
-    if vector is not None:
+def _nearness(view: View, vectors: Mapping[str, Vectors], rows: Rows) -> Columns:
+    """Compare the passages of all candidates with the query in each leg, and with the mean of the best."""
+    dense, own = LEGS
+    passages = {name: leg.passages_of(rows) for name, leg in view.legs.items()}
+    return {
+        **_cosines("cosine", passages[dense], vectors.get(dense), len(rows)),
+        **_cosines("own_cosine", passages.get(own), vectors.get(own), len(rows)),
+        "cosine_to_top": _to_top(passages[dense], len(rows)),
+    }
+
+
+def _cosines(prefix: str, passages: RowPassages | None, vector: Vectors | None, size: int) -> Columns:
+    """Return the cosines of the query and each row's first passage, and its nearest one."""
+    head, best = np.full((2, size), np.nan)
+    if passages is not None and vector is not None and len(passages.places):
+        first = _begins(passages.places)
+        has = passages.places[first]
         query = to_query(vector)
-        cosines = np.einsum("ij,j->i", codes, query.codes) * query.unit  # BLAS would wait for other threads
-        columns["cosine_head"][has] = cosines[first]
-        columns["cosine_best"][has] = np.maximum.reduceat(cosines, first)
-    heads = codes[first]
+        cosines = np.einsum("ij,j->i", passages.codes, query.codes)  # BLAS would wait for other threads
+        cosines *= query.unit
+        head[has], best[has] = cosines[first], np.maximum.reduceat(cosines, first)
+    return {f"{prefix}_head": head, f"{prefix}_best": best}
+
+
+def _to_top(passages: RowPassages, size: int) -> Column:
+    """Return the cosine of each row's first passage and the mean of the best candidates' first ones."""
+    column = np.full(size, np.nan)
+    first = _begins(passages.places)
+    heads, has = passages.codes[first], passages.places[first]
     lengths = np.maximum(np.sqrt(np.einsum("ij,ij->i", heads, heads)), 1e-9)
     top = has < _TOP
     centre = (heads[top] / lengths[top, None]).sum(axis=0)
     centre /= max(float(np.linalg.norm(centre)), 1e-9)
-    columns["cosine_to_top"][has] = np.einsum("ij,j->i", heads, centre) / lengths
-    return columns
+    column[has] = np.einsum("ij,j->i", heads, centre) / lengths
+    return column
 
 
 def _begins(groups: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

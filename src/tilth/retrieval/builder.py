@@ -2,12 +2,13 @@
 
 The store is filled first: it is the truth, and a generation holds it as it was at one sequence number. One
 pass over that snapshot then prepares products (in worker processes, if asked), writes columns and the lexical
-index, and encodes passages that neither the generation before nor an interrupted build has encoded. The
-dense index is made last, of all vectors.
+index, and encodes passages, once for each leg, that neither the generation before nor an interrupted build
+has encoded. The dense index of each leg is made last, of all its vectors.
 """
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -29,9 +30,9 @@ from tilth.retrieval.generations import (
     verify_files,
     write_manifest,
 )
-from tilth.retrieval.index import check_store
+from tilth.retrieval.index import check_store, passage_settings
+from tilth.retrieval.legs import ENCODER_FOLDER, LEGS, VECTORS_FILE
 from tilth.retrieval.lexical import LexicalSettings
-from tilth.retrieval.passages import PassageSettings
 from tilth.retrieval.row_writer import CODES, start_workers, write_rows
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.vectors import (
@@ -44,7 +45,6 @@ from tilth.retrieval.vectors import (
 from tilth.store import Store
 
 _CACHE = "vectors"  # folder of vectors that were encoded and are in no generation yet
-_REUSED = ("dense.faiss", "passage_hashes.npy", "passage_rows.npy")  # of the generation before
 
 
 def store_catalogue(products: Iterable[Product], store: Store, progress: Progress) -> None:
@@ -89,6 +89,7 @@ def build_index(
     settings: BuildSettings,
     progress: Progress,
     *,
+    own: BuildEncoder | None = None,
     products: Iterable[Product] | None = None,
     source: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -97,9 +98,10 @@ def build_index(
     Args:
         into: the index folder; created if it is not there.
         store: read at one moment; it may be written to meanwhile.
-        encoder: makes the vectors and is stored with them.
+        encoder: cuts the passages, makes their vectors and is stored with them.
         settings: passages, fields and resources.
         progress: is told how far each stage has come.
+        own: the shop's own encoder, for a third list of the fusion: a second vector of the same passages.
         products: the whole catalogue: the store holds exactly these first. None: what the store holds.
         source: facts about the catalogue for the manifest.
 
@@ -112,19 +114,21 @@ def build_index(
         IndexWriteError: the folder cannot be written to.
         StoreError: the store cannot be read or written.
     """
+    pairs = zip(LEGS, (encoder, own), strict=True)
+    encoders = {name: each for name, each in pairs if each is not None}
     with new_generation(into) as folder:
         if products is not None:
             store_catalogue(products, store, progress)
-        manifest = _build(folder, into, store, encoder, settings, progress, source)
+        manifest = _build(folder, into, store, encoders, settings, progress, source)
     shutil.rmtree(into / _CACHE, ignore_errors=True)
     return manifest
 
 
 def compact_index(into: Path, store: Store, resources: Resources, progress: Progress) -> dict[str, Any]:
-    """Build the next generation with the encoder and settings of the current one.
+    """Build the next generation with the encoders and settings of the current one.
 
     Searches go on meanwhile, and switch when they next look. Texts that did not change are not encoded. A
-    generation with damaged files is replaced too, as long as its manifest and its encoder are sound.
+    generation with damaged files is replaced too, as long as its manifest and its encoders are sound.
 
     Args:
         into: the index folder.
@@ -137,7 +141,7 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
         since.
 
     Raises:
-        IndexFormatError: there is no index, its encoder is damaged, or it was built from another store.
+        IndexFormatError: there is no index, an encoder is damaged, or it was built from another store.
         InputError: the store is empty.
         IndexLockedError: another process builds into the folder.
         IndexWriteError: the folder cannot be written to.
@@ -148,25 +152,28 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
     manifest = generation.manifest
     if manifest["store"]["sequence"] == store.last_sequence() and is_sound(generation):
         return manifest
-    verify_files(generation, "encoder/")
+    verify_files(generation, *(f"{name}/{ENCODER_FOLDER}/" for name in manifest["legs"]))
     source = {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
     settings = _settings_of(manifest, resources)
-    encoder = KeptEncoder(
-        generation.folder / "encoder",
-        manifest["encoder"],
-        manifest["passages"]["reserved"],
-        threads=resources.threads,
-    )
+    encoders = [
+        KeptEncoder(
+            generation.folder / name / ENCODER_FOLDER,
+            manifest["legs"][name]["encoder"],
+            manifest["legs"][name]["reserved"],
+            threads=resources.threads,
+        )
+        for name in LEGS
+        if name in manifest["legs"]
+    ]
+    encoder, *others = encoders
+    own = others[0] if others else None
     del generation  # so that it is removed when it has been replaced
-    return build_index(into, store, encoder, settings, progress, source=source)
+    return build_index(into, store, encoder, settings, progress, own=own, source=source)
 
 
 def _settings_of(manifest: dict[str, Any], resources: Resources) -> BuildSettings:
-    names = ("passages", "max_tokens", "head_tokens")
-    passages = PassageSettings(**{name: manifest["passages"][name] for name in names})
-    return BuildSettings(
-        passages, LexicalSettings(**manifest["lexical"]), **manifest["build"], resources=resources
-    )
+    lexical = LexicalSettings(**manifest["lexical"])
+    return BuildSettings(passage_settings(manifest), lexical, **manifest["build"], resources=resources)
 
 
 def encode_shard(
@@ -179,12 +186,13 @@ def encode_shard(
 ) -> int:
     """Encode a part of what the next build needs, and keep it for that build.
 
-    Many processes may do this at once, each with a part of its own.
+    Many processes may do this at once, each with a part of its own. It is for the first leg: a shop's own
+    encoder is a table of vectors, which encodes tens of thousands of passages a second.
 
     Args:
         into: the index folder; created if it is not there.
         store: the products.
-        encoder: the one that the index will be built with.
+        encoder: the first one that the index will be built with.
         settings: the ones that the index will be built with.
         shard: (part, parts): every `parts`-th passage, from the `part`-th on; part counts from 1.
         progress: is told how far it has come.
@@ -202,7 +210,7 @@ def encode_shard(
         explaining_faults(into),
         VectorCache(into / _CACHE, encoder.identity, encoder.dimension) as cache,
         store.snapshot() as snapshot,
-        start_workers(snapshot, encoder, settings) as workers,
+        start_workers(snapshot, {LEGS[0]: encoder}, settings) as workers,
     ):
         known = [cache, *_vectors_before(into, encoder)]
         writer = VectorWriter(None, encoder.dimension, known, cache)
@@ -224,40 +232,37 @@ def _build(
     folder: Path,
     into: Path,
     store: Store,
-    encoder: BuildEncoder,
+    encoders: Mapping[str, BuildEncoder],
     settings: BuildSettings,
     progress: Progress,
     source: Mapping[str, object],
 ) -> dict[str, Any]:
     """Write everything that a generation holds."""
     watch = Stopwatch()
-    with store.snapshot() as snapshot:
+    with store.snapshot() as snapshot, ExitStack() as caches:
         if not snapshot.count:
             raise InputError("the store has no product", remedy="Name a catalogue: tilth index CATALOGUE")
-        with VectorCache(into / _CACHE, encoder.identity, encoder.dimension) as cache:
+        vectors: dict[str, VectorWriter] = {}
+        for name, encoder in encoders.items():
+            (folder / name).mkdir()
+            cache = caches.enter_context(VectorCache(into / _CACHE, encoder.identity, encoder.dimension))
             known = [cache, *_vectors_before(into, encoder)]
-            vectors = VectorWriter(folder / CODES, encoder.dimension, known, cache)
-            rows = write_rows(folder, snapshot, encoder, settings, vectors, progress, watch)
-    dense = _write_dense(folder, rows.titles, encoder, settings, progress)
-    watch.lap("dense")
-    progress("storing the encoder", 0, 1)
-    encoder.save(folder / "encoder")
-    progress("storing the encoder", 1, 1)
-    passages = {
-        "letters_per_token": round(encoder.letters_per_token(rows.titles), 2),
-        "reserved": encoder.reserved(),
-        **rows.to_json(),
-    }
+            vectors[name] = VectorWriter(folder / name / CODES, encoder.dimension, known, cache)
+        rows = write_rows(folder, snapshot, encoders, settings, vectors, progress, watch)
+    legs = {}
+    for name, encoder in encoders.items():
+        facts = _write_leg(folder / name, rows.titles, encoder, settings, progress)
+        legs[name] = {**facts, "encoded": vectors[name].encoded, "reused": vectors[name].reused}
+        watch.lap(name)
     return write_manifest(
         folder,
         {
             "tilth": version("tilth"),
             "catalogue": {**source, "products": snapshot.count},
             "store": {"id": store.store_id, "sequence": snapshot.sequence},
-            "encoder": encoder.identity,
             "lexical": settings.lexical.to_json(),
-            "passages": passages,
-            "dense": dense.to_json(),
+            "passages": rows.to_json(),
+            "legs": legs,
             "build": {"recall": settings.recall, "seed": settings.seed},
             "seconds": _seconds(watch, rows.encoding),
         },
@@ -265,16 +270,21 @@ def _build(
 
 
 def _vectors_before(into: Path, encoder: BuildEncoder) -> list[KnownVectors]:
-    """Return the vectors of the generation before, if they are sound and the encoder would make the same."""
+    """Return sound vectors of the generation before that the encoder would make the same, if it has them.
+
+    They may be of another leg: what was the general encoder may be the own one now.
+    """
     try:
         previous = open_generation(into, checksums=False)
     except IndexFormatError:  # there is none, or one that can only be replaced
         return []
-    same = same_passage_vectors(previous.manifest["encoder"], encoder.identity)
-    if not same or not is_sound(previous, *_REUSED):
-        return []
-    dense = DenseIndex.open(previous.folder, DenseSettings(**previous.manifest["dense"]))
-    return [VectorStore(np.load(previous.folder / "passage_hashes.npy"), dense.codes)]
+    for name, facts in previous.manifest["legs"].items():
+        files = (f"{name}/{VECTORS_FILE}", "passage_hashes.npy", "passage_rows.npy")
+        if same_passage_vectors(facts["encoder"], encoder.identity) and is_sound(previous, *files):
+            path, hashes, rows = (previous.folder / file for file in files)
+            dense = DenseIndex(path, DenseSettings(**facts["index"]), np.load(rows))
+            return [VectorStore(np.load(hashes), dense.codes)]
+    return []
 
 
 def _seconds(watch: Stopwatch, encoding: float) -> dict[str, float]:
@@ -296,18 +306,27 @@ def _query_like(titles: Sequence[str], seed: int) -> list[str]:
     return chosen
 
 
-def _write_dense(
+def _write_leg(
     folder: Path, titles: Sequence[str], encoder: BuildEncoder, settings: BuildSettings, progress: Progress
-) -> DenseSettings:
-    progress("building the dense index", 0, 1)
-    dense = build_dense(
+) -> dict[str, object]:
+    """Make the index of a leg of its codes and keep its encoder beside it; return the facts of both."""
+    progress(f"building the {folder.name} index", 0, 1)
+    index = build_dense(
         np.load(folder / CODES, mmap_mode="r"),
-        folder / "dense.faiss",
+        folder / VECTORS_FILE,
         encoder.encode_queries(_query_like(titles, settings.seed)),
         recall=settings.recall,
         seed=settings.seed,
         threads=settings.resources.threads,
     )
     (folder / CODES).unlink()
-    progress("building the dense index", 1, 1)
-    return dense
+    progress(f"building the {folder.name} index", 1, 1)
+    progress("storing the encoder", 0, 1)
+    encoder.save(folder / ENCODER_FOLDER)
+    progress("storing the encoder", 1, 1)
+    return {
+        "encoder": encoder.identity,
+        "reserved": encoder.reserved(),
+        "letters_per_token": round(encoder.letters_per_token(titles), 2),
+        "index": index.to_json(),
+    }

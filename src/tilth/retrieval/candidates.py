@@ -1,4 +1,4 @@
-"""What both retrievers find for one query, over the products of both lists; and how fusion orders it."""
+"""What the retrievers find for one query, over the products of all lists; and how fusion orders it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +8,13 @@ import numpy.typing as npt
 
 from tilth.protocols import Allowed, Rows, Vectors
 from tilth.retrieval.deadline import Deadline
-from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fuse_places
+from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fitted, fuse_places
 from tilth.retrieval.rows import NO_HITS, RowHits
 from tilth.retrieval.stopwatch import Stopwatch
-from tilth.retrieval.view import View
+from tilth.retrieval.view import LEXICAL, View
 from tilth.run import Hit
 
 _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
-RETRIEVERS = ("lexical", "dense")  # in the order of the fusion's weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +28,25 @@ class Candidates:
 
     ids: Sequence[str]  # of all products found, ascending: their numbers are the places in the lists
     rows: Rows  # of each
-    lists: Mapping[str, RankedPlaces]
-    vector: Vectors | None = None  # (D,) of the query, if it was encoded
+    lists: Mapping[str, RankedPlaces]  # in the order of the fusion's weights
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)  # (D,) of the query, by the leg that made it
     identified: frozenset[int] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
 
     def hits(self, name: str) -> tuple[Hit, ...]:
-        """Return what one retriever found, by its name."""
-        places, scores = self.lists[name]
-        return tuple(Hit(self.ids[n], s) for n, s in zip(places.tolist(), scores.tolist(), strict=True))
+        """Return what one retriever found, by its name; nothing where it was never asked."""
+        ranked = self.lists.get(name, NO_PLACES)
+        pairs = zip(ranked.places.tolist(), ranked.scores.tolist(), strict=True)
+        return tuple(Hit(self.ids[place], score) for place, score in pairs)
 
     def fused(self, fusion: Fusion) -> RankedPlaces:
-        """Return all products in one order, those whose identifier was typed first."""
-        return self.identified_first(fuse_places(list(self.lists.values()), len(self.ids), fusion))
+        """Return all products in one order, those whose identifier was typed first.
+
+        The fusion may be for fewer or more lists than there are: see `fusion.fitted`.
+        """
+        lists = list(self.lists.values())
+        return self.identified_first(fuse_places(lists, len(self.ids), fitted(fusion, len(lists))))
 
     def identified_first(self, ranked: RankedPlaces) -> RankedPlaces:
         """Lift the products whose identifier was typed above all others of a ranking."""
@@ -55,7 +59,7 @@ class Candidates:
         return RankedPlaces(places, scores)
 
 
-NOTHING = Candidates((), np.empty(0, np.int64), dict.fromkeys(RETRIEVERS, NO_PLACES))
+NOTHING = Candidates((), np.empty(0, np.int64), {})
 
 
 def retrieve(
@@ -66,7 +70,7 @@ def retrieve(
     watch: Stopwatch | None = None,
     deadline: Deadline | None = None,
 ) -> Candidates:
-    """Ask both retrievers for the candidates of one query.
+    """Ask all retrievers for the candidates of one query.
 
     Args:
         view: what is searched.
@@ -74,7 +78,7 @@ def retrieve(
         depth: how many each retriever gives.
         allowed: a mask of the rows that may be returned; None allows all.
         watch: is told where the time goes.
-        deadline: may leave the dense retriever out, never the lexical one.
+        deadline: may leave dense retrievers out, the last of them last, never the lexical one.
 
     Returns:
         The candidates; none for a query of blanks.
@@ -82,17 +86,19 @@ def retrieve(
     watch, deadline = watch or Stopwatch(), deadline or Deadline()
     if not text.strip():
         return NOTHING
-    lexical = view.lexical.search_rows(text, depth, allowed)
-    watch.lap("lexical")
-    skipped = {} if view.index.encodes(text) else {"dense": _UNKNOWN_WORDS}
-    vector, dense = None, NO_HITS
-    if not skipped and deadline.allows("dense"):
-        with deadline.timed("dense"):
-            vector = view.index.encoder.encode_queries([text])[0]
-            watch.lap("encode")
-            dense = view.dense.search_rows(vector, depth, allowed)
-            watch.lap("dense")
-    rows = np.union1d(lexical.rows, dense.rows)
+    found = {LEXICAL: view.lexical.search_rows(text, depth, allowed), **dict.fromkeys(view.legs, NO_HITS)}
+    watch.lap(LEXICAL)
+    asked = [name for name, leg in view.index.legs.items() if leg.knows(text)]
+    vectors: dict[str, Vectors] = {}
+    for place, name in enumerate(asked):
+        # An own encoder is a table of vectors: where time is short, a general one is left out before it.
+        if deadline.allows(name, sparing=asked[place + 1 :]):
+            with deadline.timed(name):
+                vectors[name] = view.index.legs[name].encoder.encode_queries([text])[0]
+                watch.lap("encode")
+                found[name] = view.legs[name].search_rows(vectors[name], depth, allowed)
+                watch.lap(name)
+    rows = np.unique(np.concatenate([hits.rows for hits in found.values()]))
     ids = view.ids(rows)
     by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.intp)
     places = np.empty(len(rows), np.intp)
@@ -103,12 +109,12 @@ def retrieve(
         rows[by_id],
         {
             name: _ranked(places[np.searchsorted(rows, hits.rows)], hits, depth)
-            for name, hits in zip(RETRIEVERS, (lexical, dense), strict=True)
+            for name, hits in found.items()
         },
-        vector,
+        vectors,
         frozenset(places[known].tolist()),
-        skipped,
-        len(lexical.rows) < depth and len(dense.rows) < depth,
+        {name: _UNKNOWN_WORDS for name in view.legs if name not in asked},
+        all(len(hits.rows) < depth for hits in found.values()),
     )
 
 

@@ -8,7 +8,7 @@ left out is believed a little cheaper each time, so that it is tried again some 
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _MEMORY = 0.9  # of the estimates so far, in the new ones
@@ -74,9 +74,15 @@ class Deadline:
         """Return the milliseconds left for what can be left out, below 0 once they have passed."""
         return (self._end - self._clock()) * 1000 - self._costs.expected(FINISH)
 
-    def allows(self, stage: str) -> bool:
-        """Tell whether there is time for a stage; one that there is none for is noted in `skipped`."""
-        left, cost = self.left(), self._costs.expected(stage)
+    def allows(self, stage: str, *, sparing: Iterable[str] = ()) -> bool:
+        """Tell whether there is time for a stage; one that there is none for is noted in `skipped`.
+
+        Args:
+            stage: what is about to be done.
+            sparing: stages to come whose time is not to be spent on this one.
+        """
+        left = self.left() - sum(map(self._costs.expected, sparing))
+        cost = self._costs.expected(stage)
         if left > cost:
             self.skipped.pop(stage, None)
             return True

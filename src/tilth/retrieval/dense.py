@@ -244,11 +244,6 @@ class DenseIndex:
             faiss.copy_array_to_vector(rows.astype(np.int64), self._row_of)
         self._bitmaps = _Bitmaps()
 
-    @classmethod
-    def open(cls, folder: Path, settings: DenseSettings) -> Self:
-        """Open `dense.faiss` and `passage_rows.npy` of a generation's folder."""
-        return cls(folder / "dense.faiss", settings, np.load(folder / "passage_rows.npy"))
-
     @property
     def passages(self) -> int:
         """The number of passages."""
@@ -411,12 +406,12 @@ class ExactVectors:
 class DenseRetriever:
     """Encoder and dense index as a `Retriever`."""
 
-    def __init__(self, index: RowSearch, encoder: Encoder, ids: ProductIds) -> None:
-        self._index, self._encoder, self._ids = index, encoder, ids
+    def __init__(self, name: str, index: RowSearch, encoder: Encoder, ids: ProductIds) -> None:
+        self._name, self._index, self._encoder, self._ids = name, index, encoder, ids
 
     def search(self, queries: Iterable[Query], k: int) -> Run:
         """Return at most `k` hits a query, scored by cosine; a query of blanks has none."""
-        return Run("dense", {q.query_id: self._hits(q.text, k) for q in queries})
+        return Run(self._name, {q.query_id: self._hits(q.text, k) for q in queries})
 
     def _hits(self, text: str, k: int) -> tuple[Hit, ...]:
         if not text.strip():

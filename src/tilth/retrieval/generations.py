@@ -28,7 +28,7 @@ from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, In
 from tilth.files import replacing, sync_folder
 
 FORMAT = "tilth-index"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 _CURRENT = "current"
 _GENERATIONS = "generations"

@@ -1,5 +1,6 @@
-"""An opened generation with its columns, both retrievers, the encoder and the fusion."""
+"""An opened generation with its columns and retrievers, and the fusion of their lists."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,10 @@ from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError, SettingError
 from tilth.files import replacing
-from tilth.protocols import Encoder
 from tilth.retrieval.columns import Columns
-from tilth.retrieval.dense import DenseIndex, DenseSettings
-from tilth.retrieval.encoder import letters_per_token, open_encoder
 from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.generations import Generation, claim, open_generation
+from tilth.retrieval.legs import LEGS, Leg
 from tilth.retrieval.lexical import LexicalIndex, LexicalSettings
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.spelling import Speller
@@ -26,11 +25,10 @@ from tilth.store import Store
 
 _FUSION_FILE = "fusion.json"
 _STORE_FILE = "store.sqlite"
-LEAST_LETTERS = 2.0  # a token; below it the encoder does not know the words
 
-# Of lexical and dense, in this order. A general encoder is the weaker of the two on product catalogues, and
-# at half the weight it adds most (docs/log.md).
-DEFAULT_FUSION = Fusion("rrf", (1.0, 0.5))
+# By the number of lists: lexical, dense and, if there is one, own. A general encoder is weaker than the words
+# on product catalogues, and at half the weight it adds most (docs/log.md).
+_DEFAULT_FUSIONS = {2: Fusion("rrf", (1.0, 0.5)), 3: Fusion("rrf", (1.0, 0.5, 0.5))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,7 @@ class Index:
     terms: TermRows
     mean_lengths: npt.NDArray[np.float64]  # (5,) of the fields of the terms
     lexical: LexicalIndex
-    dense: DenseIndex
-    encoder: Encoder
-    tokenizer: Tokenizer
+    legs: Mapping[str, Leg]  # by name, in the order of `LEGS`
     speller: Speller
     steady: Hashes  # (rows,) of what a product is apart from its price, availability and popularity
     cutter: PassageCutter
@@ -68,19 +64,22 @@ class Index:
         lexical = LexicalIndex(folder / "lexical", LexicalSettings(**manifest["lexical"]))
         vocabulary = (folder / "vocabulary.txt").read_text("utf-8").split()
         terms = TermRows.open(folder / "terms")
-        tokenizer = Tokenizer.from_file(str(folder / "encoder" / "tokenizer.json"))
+        rows = np.load(folder / "passage_rows.npy")
+        legs = {
+            name: Leg.open(folder / name, manifest["legs"][name], rows, threads=threads)
+            for name in LEGS
+            if name in manifest["legs"]
+        }
         return cls(
             generation,
             Columns(folder / "columns"),
             terms,
             terms.mean_lengths(),
             lexical,
-            DenseIndex.open(folder, DenseSettings(**manifest["dense"])),
-            open_encoder(folder / "encoder", threads=threads),
-            tokenizer,
+            legs,
             Speller(vocabulary, lexical.knows),
             np.load(folder / "steady_hashes.npy", mmap_mode="r"),
-            _cutter(tokenizer, manifest["passages"]),
+            _cutter(legs[LEGS[0]].tokenizer, manifest),
         )
 
     @property
@@ -97,10 +96,6 @@ class Index:
     def sequence(self) -> int:
         """The last change of the store that the generation holds."""
         return int(self.manifest["store"]["sequence"])
-
-    def encodes(self, text: str) -> bool:
-        """Tell whether the encoder knows the words of a text, rather than their single letters."""
-        return letters_per_token(self.tokenizer, [text]) >= LEAST_LETTERS
 
 
 def check_store(generation: Generation, store: Store) -> None:
@@ -127,12 +122,15 @@ def check_store(generation: Generation, store: Store) -> None:
         )
 
 
-def _cutter(tokenizer: Tokenizer, facts: dict[str, Any]) -> PassageCutter:
-    """Return what cuts a product into the passages that the generation holds."""
+def passage_settings(manifest: Mapping[str, Any]) -> PassageSettings:
+    """Return how the products of a generation were cut into passages."""
     names = ("passages", "max_tokens", "head_tokens")
-    return PassageCutter(
-        tokenizer, PassageSettings(**{name: facts[name] for name in names}), facts["reserved"]
-    )
+    return PassageSettings(**{name: manifest["passages"][name] for name in names})
+
+
+def _cutter(tokenizer: Tokenizer, manifest: Mapping[str, Any]) -> PassageCutter:
+    """Return what cuts a product into the passages that the generation holds: its first encoder's cutter."""
+    return PassageCutter(tokenizer, passage_settings(manifest), manifest["legs"][LEGS[0]]["reserved"])
 
 
 def open_store(path: Path, url: str | None = None, *, create: bool = True) -> Store:
@@ -155,21 +153,35 @@ def open_store(path: Path, url: str | None = None, *, create: bool = True) -> St
     return Store.open(url if url is not None else path / _STORE_FILE, create=create)
 
 
-def read_fusion(path: Path) -> Fusion:
+def default_fusion(lists: int) -> Fusion:
+    """Return the fusion of an index that none was tuned for.
+
+    Args:
+        lists: how many the index has: 2, or 3 with an own encoder.
+
+    Returns:
+        The fusion.
+    """
+    return _DEFAULT_FUSIONS[lists]
+
+
+def read_fusion(path: Path, lists: int) -> Fusion:
     """Return the fusion that was tuned for an index folder, or the default.
 
     Args:
         path: the index folder.
+        lists: how many the index has.
 
     Returns:
-        The fusion of lexical and dense.
+        The fusion; one that was tuned before an own encoder came or went has weights for other lists, see
+        `fusion.fitted`.
 
     Raises:
         IndexFormatError: the file is damaged.
     """
     file = path / _FUSION_FILE
     if not file.is_file():
-        return DEFAULT_FUSION
+        return default_fusion(lists)
     try:
         return Fusion.from_dict(orjson.loads(file.read_bytes()))
     except (orjson.JSONDecodeError, SettingError) as error:

@@ -157,7 +157,7 @@ class _Changes:
         self._segments = [Segment(0, index.columns, index.terms)]
         self._alive = np.ones(len(index.columns), bool)
         self._dead = 0
-        self._vectors: ExactVectors | None = None
+        self._vectors: dict[str, ExactVectors] = {}  # by the name of their leg
         self._lexical = index.lexical
         self._updater: LexicalUpdater | None = None
         self._uncommitted = False
@@ -173,7 +173,10 @@ class _Changes:
         return View(
             self.index,
             self._lexical,
-            LiveDense(self.index.dense, self._vectors, alive),
+            {
+                name: LiveDense(leg.index, self._vectors.get(name), alive)
+                for name, leg in self.index.legs.items()
+            },
             self.index.speller.knowing(self._lexical.knows),
             tuple(self._segments),
             alive,
@@ -245,9 +248,11 @@ class _Changes:
     def _add_vectors(self, rows: Rows, products: Sequence[Product]) -> None:
         cuts = self.index.cutter.cut(products)
         passages = [passage for cut in cuts for passage in cut.passages]
-        vectors = self.index.encoder.encode_passages(passages)
-        added = ExactVectors.of(vectors, np.repeat(rows, [len(cut.passages) for cut in cuts]))
-        self._vectors = added if self._vectors is None else self._vectors.joined(added)
+        rows = np.repeat(rows, [len(cut.passages) for cut in cuts])
+        for name, leg in self.index.legs.items():
+            added = ExactVectors.of(leg.encoder.encode_passages(passages), rows)
+            before = self._vectors.get(name)
+            self._vectors[name] = added if before is None else before.joined(added)
 
     def _join_segments(self) -> None:
         """Keep each segment after the generation at least twice as large as the next, so that few remain."""

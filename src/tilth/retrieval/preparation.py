@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -106,19 +106,21 @@ class Workers:
     Encoders that need nothing but their own arrays encode there too.
     """
 
-    def __init__(self, preparation: Preparation, encoder: PortableEncoder | None, processes: int) -> None:
+    def __init__(
+        self, preparation: Preparation, encoders: Mapping[str, PortableEncoder], processes: int
+    ) -> None:
         """Start.
 
         Args:
             preparation: how.
-            encoder: can be sent to other processes; None where it cannot.
+            encoders: those that can be sent to other processes, by the name of their leg.
             processes: below two, all is done in this one.
         """
-        self._preparation, self._encoder, self.processes = preparation, encoder, processes
+        self._preparation, self._encoders, self.processes = preparation, encoders, processes
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1:
             context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks
-            self._pool = ProcessPoolExecutor(processes, context, _start, (preparation, encoder))
+            self._pool = ProcessPoolExecutor(processes, context, _start, (preparation, encoders))
 
     def __enter__(self) -> Self:
         return self
@@ -149,23 +151,23 @@ class Workers:
         while waiting:
             yield waiting.popleft().result()
 
-    def encode(self, texts: Sequence[str]) -> Future[Encoded] | None:
-        """Begin to encode texts in another process; None where this encoder has to do it here."""
-        if self._pool is None or self._encoder is None or not texts:
+    def encode(self, leg: str, texts: Sequence[str]) -> Future[Encoded] | None:
+        """Begin to encode texts in another process; None where the encoder of a leg has to do it here."""
+        if self._pool is None or leg not in self._encoders or not texts:
             return None
-        return self._pool.submit(_encode, texts)
+        return self._pool.submit(_encode, leg, texts)
 
 
 _preparation: Preparation  # of a worker process
-_encoder: PortableEncoder | None
+_encoders: Mapping[str, PortableEncoder]
 
 
-def _start(preparation: Preparation, encoder: PortableEncoder | None) -> None:
+def _start(preparation: Preparation, encoders: Mapping[str, PortableEncoder]) -> None:
     """Set up a worker: it does one thing at a time, on one core."""
-    global _preparation, _encoder
+    global _preparation, _encoders
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _preparation, _encoder = preparation, encoder
+    _preparation, _encoders = preparation, encoders
 
 
 def _end_with_parent() -> None:
@@ -180,9 +182,7 @@ def _prepare(first_row: int, records: Sequence[bytes]) -> Prepared:
     return _preparation.of_records(first_row, records)
 
 
-def _encode(texts: Sequence[str]) -> Encoded:
-    if _encoder is None:
-        raise AssertionError("a worker without an encoder was asked to encode")
-    start = time.process_time()
-    codes = encode_texts(texts, _encoder.encode_passages, _encoder.dimension, lambda _: None)
+def _encode(leg: str, texts: Sequence[str]) -> Encoded:
+    start, encoder = time.process_time(), _encoders[leg]
+    codes = encode_texts(texts, encoder.encode_passages, encoder.dimension, lambda _: None)
     return Encoded(codes, time.process_time() - start)

@@ -5,8 +5,9 @@ Chunks are prepared in worker processes, if asked; this one writes them in their
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import numpy.typing as npt
 
 from tilth.retrieval.build_settings import BuildEncoder, BuildSettings, Progress
 from tilth.retrieval.columns import ColumnsWriter
+from tilth.retrieval.legs import LEGS
 from tilth.retrieval.lexical import LexicalWriter
-from tilth.retrieval.passages import PassageSettings
+from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.preparation import CHUNK, Encoded, Preparation, Prepared, Workers
 from tilth.retrieval.spelling import VocabularyCounter
 from tilth.retrieval.stopwatch import Stopwatch
@@ -27,35 +29,44 @@ from tilth.store import Snapshot
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-CODES = "codes.npy"  # of all passages, until the dense index is made of them
+CODES = "codes.npy"  # of all passages, in the folder of a leg, until its index is made of them
 _WORKERS_FROM = 2 * CHUNK  # products; fewer are prepared sooner than processes start
 _SAMPLE = 200  # titles that stand in for queries
 
 
-def start_workers(snapshot: Snapshot, encoder: BuildEncoder, settings: BuildSettings) -> Workers:
+def start_workers(
+    snapshot: Snapshot, encoders: Mapping[str, BuildEncoder], settings: BuildSettings
+) -> Workers:
     """Start as many processes as are asked for, or none where the work is done before they are ready."""
-    preparation = Preparation(encoder.cutter(settings.passages), settings.lexical)
+    preparation = Preparation(passage_cutter(encoders, settings), settings.lexical)
     processes = settings.resources.workers if snapshot.count >= _WORKERS_FROM else 1
-    return Workers(preparation, encoder.portable(), processes)
+    portable = {name: encoder.portable() for name, encoder in encoders.items()}
+    movable = {name: encoder for name, encoder in portable.items() if encoder is not None}
+    return Workers(preparation, movable, processes)
+
+
+def passage_cutter(encoders: Mapping[str, BuildEncoder], settings: BuildSettings) -> PassageCutter:
+    """Return what cuts passages for all legs: the cutter of the first one's encoder."""
+    return encoders[LEGS[0]].cutter(settings.passages)
 
 
 def write_rows(
     folder: Path,
     snapshot: Snapshot,
-    encoder: BuildEncoder,
+    encoders: Mapping[str, BuildEncoder],
     settings: BuildSettings,
-    vectors: VectorWriter,
+    vectors: Mapping[str, VectorWriter],
     progress: Progress,
     watch: Stopwatch,
 ) -> "Rows":
-    """Write columns, terms, the lexical index and the codes of all passages, in row order.
+    """Write columns, terms, the lexical index and, for each leg, the codes of all passages, in row order.
 
     Args:
         folder: of the new generation.
         snapshot: of the store.
-        encoder: makes the vectors that are not known.
+        encoders: of each leg: makes the vectors that are not known. The first one cuts the passages.
         settings: passages, fields and resources.
-        vectors: takes the codes of all passages.
+        vectors: of each leg: takes the codes of all passages.
         progress: is told how far it has come.
         watch: is told where the time goes.
 
@@ -63,14 +74,14 @@ def write_rows(
         What was gathered on the way.
     """
     resources = settings.resources
-    vocabulary, rows = VocabularyCounter(), Rows(encoder.cutter(settings.passages).settings, snapshot.count)
+    vocabulary, rows = VocabularyCounter(), Rows(passage_cutter(encoders, settings).settings, snapshot.count)
     with (
-        start_workers(snapshot, encoder, settings) as workers,
+        start_workers(snapshot, encoders, settings) as workers,
         ColumnsWriter(folder / "columns") as columns,
         TermRowsWriter(folder / "terms") as terms,
         LexicalWriter(folder / "lexical", memory=resources.memory, threads=resources.threads) as lexical,
     ):
-        encoding = _Encoding(encoder, workers, vectors)
+        encodings = [_Encoding(name, encoder, workers, vectors[name]) for name, encoder in encoders.items()]
         for chunk in workers.prepare(snapshot.records()):
             watch.lap("prepare")
             columns.add(chunk.columns)
@@ -83,33 +94,42 @@ def write_rows(
             def report(share: float, before: int = rows.count, chunk: Prepared = chunk) -> None:
                 progress("indexing", before + int(share * len(chunk.cuts)), snapshot.count)
 
-            encoding.add(chunk.passages(), report)
+            passages = chunk.passages()
+            for number, encoding in enumerate(encodings):
+                encoding.add(passages, partial(_of_all, report, number, len(encodings)))
             watch.lap("encode")
             rows.add(chunk)
             progress("indexing", rows.count, snapshot.count)
-        encoding.write_all(but=0)
+        for encoding in encodings:
+            encoding.write_all(but=0)
         watch.lap("encode")
     vocabulary.write(folder / "vocabulary.txt")
-    np.save(folder / "passage_hashes.npy", vectors.close())
+    hashes = [writer.close() for writer in vectors.values()]  # of the same passages
+    np.save(folder / "passage_hashes.npy", hashes[0])
     np.save(folder / "passage_rows.npy", rows.of_passages())
     np.save(folder / "steady_hashes.npy", np.concatenate(rows.steady))
-    rows.encoded, rows.reused, rows.encoding = vectors.encoded, vectors.reused, encoding.seconds
+    rows.encoding = sum(encoding.seconds for encoding in encodings)
     watch.lap("commit")
     return rows
 
 
-class _Encoding:
-    """Passages on their way to their codes: through worker processes, or encoded here and now."""
+def _of_all(report: Callable[[float], None], number: int, legs: int, share: float) -> None:
+    """Report the share of a chunk that is done, from the share of one leg's part of it."""
+    report((number + share) / legs)
 
-    def __init__(self, encoder: BuildEncoder, workers: Workers, vectors: VectorWriter) -> None:
-        self._encoder, self._workers, self._vectors = encoder, workers, vectors
+
+class _Encoding:
+    """Passages on their way to the codes of a leg: through worker processes, or encoded here and now."""
+
+    def __init__(self, leg: str, encoder: BuildEncoder, workers: Workers, vectors: VectorWriter) -> None:
+        self._leg, self._encoder, self._workers, self._vectors = leg, encoder, workers, vectors
         self._waiting: deque[tuple[Wanted, Future[Encoded]]] = deque()
         self.seconds = 0.0  # what several processes do at once counts once
 
     def add(self, passages: Sequence[str], report: Callable[[float], None]) -> None:
         """Encode passages, or begin to; write the codes of those that are ready, in their order."""
         wanted = self._vectors.want(passages)
-        if future := self._workers.encode(wanted.texts):
+        if future := self._workers.encode(self._leg, wanted.texts):
             self._waiting.append((wanted, future))
             self.write_all(but=self._workers.processes)
             return
@@ -133,7 +153,6 @@ class Rows:
 
     def __init__(self, settings: PassageSettings, total: int) -> None:
         self.settings, self.count = settings, 0
-        self.encoded = self.reused = 0
         self.encoding = 0.0  # seconds; what several processes do at once counts once
         self.titles: list[str] = []  # from all over the catalogue: they stand in for queries
         self.steady: list[Hashes] = []
@@ -161,8 +180,6 @@ class Rows:
         return {
             **asdict(self.settings),
             "count": int(np.concatenate(self._passages).sum()),
-            "encoded": self.encoded,
-            "reused": self.reused,
             "dropped_words": int(dropped.sum()),
             "cut_products": int(np.count_nonzero(dropped)),
         }

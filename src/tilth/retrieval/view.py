@@ -5,7 +5,7 @@ the like, which are put in place; whoever holds one may finish with it whatever 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +25,7 @@ from tilth.retrieval.rows import RowHits, best_per_row
 from tilth.retrieval.spelling import Speller
 from tilth.retrieval.term_rows import TermRows, Terms
 
+LEXICAL = "lexical"  # the list that every index has, and that no deadline leaves out
 _MASKS_KEPT = 8  # of the latest filters, a byte a product each
 
 
@@ -93,7 +94,7 @@ class View:
 
     index: Index
     lexical: LexicalIndex
-    dense: LiveDense
+    legs: Mapping[str, LiveDense]  # by name, in the order of `LEGS`
     speller: Speller
     segments: tuple[Segment, ...]
     alive: Allowed | None  # None: every row is
@@ -103,6 +104,11 @@ class View:
     def __len__(self) -> int:
         """Return the number of products."""
         return self.rows if self.alive is None else int(np.count_nonzero(self.alive))
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The names of the ranked lists that are fused, in the order of the fusion's weights."""
+        return (LEXICAL, *self.legs)
 
     @property
     def rows(self) -> int:
@@ -230,8 +236,9 @@ class View:
         return json_schema(self.fields())
 
     def retrievers(self) -> dict[str, Retriever]:
-        """Return the single retrievers by name: lexical and dense."""
-        return {
-            "lexical": LexicalRetriever(self.lexical, self.ids, self.speller.correct),
-            "dense": DenseRetriever(self.dense, self.index.encoder, self.ids),
+        """Return the single retrievers by name, one a list."""
+        dense = {
+            name: DenseRetriever(name, leg, self.index.legs[name].encoder, self.ids)
+            for name, leg in self.legs.items()
         }
+        return {LEXICAL: LexicalRetriever(self.lexical, self.ids, self.speller.correct), **dense}

@@ -24,7 +24,7 @@ from tilth.errors import InputError, StoreError, TilthError
 from tilth.feedback_log import Appended
 from tilth.interactions import Interaction, Served
 from tilth.pipeline import Answer, Facet, Pipeline
-from tilth.ranking import plain_ranking, ranking_of
+from tilth.ranking import ranking_of
 from tilth.releases import HYBRID, open_release
 from tilth.retrieval.facets import json_schema
 from tilth.retrieval.filters import Filters
@@ -72,7 +72,7 @@ class Service:
         """
         self.pipeline, self.settings, self.spool = pipeline, settings, spool
         self.store = pipeline.live.store
-        self._compared: OrderedDict[str, Pipeline] = OrderedDict()
+        self._compared: OrderedDict[tuple[str, ...], Pipeline] = OrderedDict()
         self._lock = threading.Lock()
         self._fields = _Fields(pipeline)
         self._following = ExitStack()
@@ -240,8 +240,9 @@ class Service:
         if release is None or release == (self.pipeline.ranking.release or HYBRID):
             return self.pipeline
         with self._lock:
-            pipeline = self._compared.pop(release, None) or self._opened(release)
-            self._compared[release] = pipeline
+            key = release, *self.pipeline.lists  # the plain fusion is another where the lists are
+            pipeline = self._compared.pop(key, None) or self._opened(release)
+            self._compared[key] = pipeline
             while len(self._compared) > _RANKINGS_KEPT:
                 self._compared.popitem(last=False)
         return pipeline
@@ -250,7 +251,7 @@ class Service:
         live = self.pipeline.live
         check_text(release, LONGEST_NAME, "release")
         if release == HYBRID:
-            return Pipeline(live, plain_ranking(live.path))
+            return self.pipeline.plain()
         try:
             return Pipeline(live, ranking_of(open_release(live.path, release)))
         except InputError as error:  # names the folder, which is nobody's concern

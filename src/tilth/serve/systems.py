@@ -14,12 +14,11 @@ from tilth.labelling.pooling import Pair, Pool
 from tilth.pipeline import Pipeline
 from tilth.protocols import Retriever
 from tilth.query import Query
-from tilth.ranking import plain_ranking, ranking_of
+from tilth.ranking import ranking_of
 from tilth.releases import HYBRID, open_release, releases
 from tilth.run import Run
 from tilth.store import Store
 
-SYSTEMS = ("tfidf", "lexical", "dense", "hybrid")  # and every release, by its name
 BETWEEN = "lexical,hybrid"
 
 
@@ -28,7 +27,7 @@ def two_systems(pipeline: Pipeline, text: str, setting: str) -> tuple[str, str]:
 
     Args:
         pipeline: of the index.
-        text: the names, separated by a comma: of `SYSTEMS`, or of releases.
+        text: the names, separated by a comma: of retrievers, `tfidf`, `hybrid`, or releases.
         setting: where the text comes from, for the message.
 
     Returns:
@@ -40,7 +39,7 @@ def two_systems(pipeline: Pipeline, text: str, setting: str) -> tuple[str, str]:
     names = [name.strip() for name in text.split(",")]
     if len(names) != 2 or names[0] == names[1]:
         raise SettingError(f"{setting} names two systems, as in {BETWEEN}; not {','.join(names)}")
-    known = [*SYSTEMS, *(release.name for release in releases(pipeline.live.path))]
+    known = ["tfidf", *pipeline.lists, HYBRID, *(release.name for release in releases(pipeline.live.path))]
     if unknown := [name for name in names if name not in known]:
         raise SettingError(f"no system {shorten(unknown[0])}; there are {', '.join(known)}")
     return names[0], names[1]
@@ -54,12 +53,11 @@ def first_hits(pipeline: Pipeline, name: str, asked: Sequence[Query]) -> Run:
 def _retriever(pipeline: Pipeline, name: str) -> Retriever:
     if name == "tfidf":
         return pipeline.tfidf()
-    if name in SYSTEMS and name != HYBRID:
+    if name in pipeline.lists:
         return pipeline.retrievers()[name]
-    path = pipeline.live.path
-    return Pipeline(
-        pipeline.live, plain_ranking(path) if name == HYBRID else ranking_of(open_release(path, name))
-    )
+    if name == HYBRID:
+        return pipeline.plain()
+    return Pipeline(pipeline.live, ranking_of(open_release(pipeline.live.path, name)))
 
 
 # --- what is known --------------------------------------------------------------------------------

@@ -11,18 +11,19 @@ from tilth.evaluation.measures import judged_only, parse_measures
 from tilth.pipeline import Pipeline
 from tilth.qrels import Qrels
 from tilth.query import Query
-from tilth.ranking import plain_ranking
 from tilth.releases import HYBRID
 from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
 from tilth.reranking.models import KINDS
 from tilth.reranking.settings import DEFAULT, Settings
 from tilth.retrieval.build_settings import Progress
+from tilth.retrieval.legs import LEGS
+from tilth.retrieval.view import LEXICAL
 from tilth.run import Run
 from tilth.training.fitting import try_kinds
 from tilth.training.held_out import HeldOut, deal
 from tilth.training.pools import LabelledPool, as_run, known_queries, label_pools, untold
 
-SYSTEMS = ("tfidf", "lexical", "dense", HYBRID)  # those that learn nothing
+SYSTEMS = ("tfidf", LEXICAL, *LEGS, HYBRID)  # those that learn nothing; an index may lack a leg
 BASELINES = ("lexical", HYBRID)
 
 
@@ -82,7 +83,7 @@ def prepare(
     Raises:
         InputError: no query has both a judgment and candidates.
     """
-    plain = Pipeline(opened.live, plain_ranking(opened.live.path))
+    plain = opened.plain()
     pools = label_pools(
         plain,
         trial.queries,
@@ -120,7 +121,7 @@ def baseline_runs(pipeline: Pipeline, queries: Sequence[Query], k: int) -> dict[
         k: hits a query.
 
     Returns:
-        By name, those of `SYSTEMS`.
+        By name, those of `SYSTEMS` that the index has.
     """
     systems = {"tfidf": pipeline.tfidf(), **pipeline.retrievers(), HYBRID: pipeline}
     return {name: system.search(queries, k) for name, system in systems.items()}

@@ -31,6 +31,7 @@ from tilth.reranking.calibration import Calibration as Probability
 from tilth.reranking.feature_names import FEATURES
 from tilth.reranking.reranker import Reranker
 from tilth.reranking.settings import Settings
+from tilth.retrieval.legs import LEGS
 from tilth.run import Run
 from tilth.training.experiment import Material, Trial, measured
 from tilth.training.fitting import calibrate, fit_answers, signals_of
@@ -128,7 +129,7 @@ def paired_tests(
     """Test systems against baselines in the deciding measure; a baseline against those before it only.
 
     Args:
-        runs: by system; `tfidf` and `dense` are not tested.
+        runs: by system; `tfidf` and the dense retrievers are not tested.
         trial: what is tried.
         queries: what to test on.
         baselines: names of systems.
@@ -138,7 +139,7 @@ def paired_tests(
     """
     found: list[Difference] = []
     for place, baseline in enumerate(baselines):
-        skipped = {"tfidf", "dense", *baselines[:place]}
+        skipped = {"tfidf", *LEGS, *baselines[:place]}
         evaluation = measured(
             {name: run for name, run in runs.items() if name not in skipped}, trial, queries, baseline
         )

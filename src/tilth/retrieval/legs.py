@@ -1,0 +1,56 @@
+"""The dense lists of an index: each leg has an encoder of its own, and the vectors that it made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from tilth.protocols import Encoder
+from tilth.retrieval.dense import DenseIndex, DenseSettings
+from tilth.retrieval.encoder import TOKENIZER, letters_per_token, open_encoder
+
+LEGS = ("dense", "own")  # a general encoder, which every index has, and the shop's own
+VECTORS_FILE = "index.faiss"  # in the folder of a leg, beside that of its encoder
+ENCODER_FOLDER = "encoder"
+LEAST_LETTERS = 2.0  # a token; below it an encoder does not know the words
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One encoder with the vectors of all passages; safe to share between threads."""
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    index: DenseIndex
+
+    @classmethod
+    def open(
+        cls, folder: Path, facts: Mapping[str, Any], rows: npt.NDArray[np.integer], *, threads: int = 1
+    ) -> Self:
+        """Open the folder of a leg.
+
+        Args:
+            folder: of the leg, in that of a generation.
+            facts: what the manifest says of the leg.
+            rows: (N,) the row of each passage's product, ascending; the same in all legs.
+            threads: how many the encoding of one query may use.
+
+        Returns:
+            The leg.
+
+        Raises:
+            IndexFormatError: the folder holds no encoder, or one that this version does not know.
+        """
+        return cls(
+            open_encoder(folder / ENCODER_FOLDER, threads=threads),
+            Tokenizer.from_file(str(folder / ENCODER_FOLDER / TOKENIZER)),
+            DenseIndex(folder / VECTORS_FILE, DenseSettings(**facts["index"]), rows),
+        )
+
+    def knows(self, text: str) -> bool:
+        """Tell whether the encoder knows the words of a text, rather than their single letters."""
+        return letters_per_token(self.tokenizer, [text]) >= LEAST_LETTERS
