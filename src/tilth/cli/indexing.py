@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tilth.cli.encoder_choice import EncoderChoice
 from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
 from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
@@ -59,7 +60,9 @@ StoreUrl = Annotated[
     ),
 ]
 Into = Annotated[Path, typer.Option(help="The index folder.")]
-EncoderName = Annotated[str, typer.Option("--encoder", help="A model's name or folder.")]
+EncoderName = Annotated[
+    str, typer.Option("--encoder", help="A model's name or folder; own: trained on this catalogue alone.")
+]
 Form = Annotated[
     str, typer.Option(help="How it serves: float32, int8, or static (distilled; fastest on a CPU).")
 ]
@@ -92,9 +95,19 @@ def index(
         bool, typer.Option("--store-only", help="Store the catalogue; build later.")
     ] = False,
     encoder: EncoderName = DEFAULT_MODEL,
+    third: Annotated[
+        str | None,
+        typer.Option(help="A further encoder, for a third list: own, or the folder of a static one."),
+    ] = None,
     form: Form = "float32",
     query_prefix: QueryPrefix = None,
     passage_prefix: PassagePrefix = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="A model whose similarities an own encoder learns, too.")
+    ] = None,
+    dimension: Annotated[
+        int | None, typer.Option(min=1, help="Numbers of a vector of an own or a static encoder.")
+    ] = None,
     passages: Passages = _DEFAULT.passages,
     max_tokens: MaxTokens = _DEFAULT.max_tokens,
     recall: Annotated[float, typer.Option(help="Of the exact nearest, where search is approximate.")] = 0.95,
@@ -106,6 +119,17 @@ def index(
     """Make the catalogue exactly these products, and build an index of it, or its next generation."""
     if store_only and not catalogue:
         raise InputError("no catalogue file was given", remedy="Name what to store")
+    choice = EncoderChoice(
+        encoder=encoder,
+        third=third,
+        form=form,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+        teacher=teacher,
+        dimension=dimension,
+        seed=seed,
+    )
+    choice.check()
     settings = BuildSettings(
         passages=_passage_settings(passages, max_tokens),
         recall=recall,
@@ -125,13 +149,16 @@ def index(
             if catalogue
             else None
         )
-        if store_only and products is not None:
+        if products is not None and (store_only or choice.trains):
             store_catalogue(products, opened, bars)
-            manifest = None
-        else:
-            model = build_encoder(encoder, form, query_prefix=query_prefix, passage_prefix=passage_prefix)
+            products = None
+        manifest = None
+        if not store_only:
+            model, own = choice.open(into, opened, bars)
             source: dict[str, object] = {"files": [str(path) for path in catalogue or []]}
-            manifest = build_index(into, opened, model, settings, bars, products=products, source=source)
+            manifest = build_index(
+                into, opened, model, settings, bars, own=own, products=products, source=source
+            )
     if as_json:
         facts = _facts(manifest) if manifest else {}
         print_json({"index": str(into), **summary.to_json(), **facts})
@@ -216,8 +243,7 @@ def _print_passages(manifest: dict[str, Any]) -> None:
         ERR.print(
             f"the encoder {leg['encoder']['name']} does not know the language of this catalogue "
             f"({leg['letters_per_token']} letters a token): queries whose words it does not know are "
-            "answered by the lexical index alone. Name a multilingual model: --encoder "
-            "intfloat/multilingual-e5-small",
+            "answered by the lexical index alone. Train the shop's own: --encoder own",
             soft_wrap=True,
         )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import tilth
-from tilth.cli import feedback, judging, keys, releasing
+from tilth.cli import encoders, feedback, judging, keys, releasing
 from tilth.cli.backing_up import backup, restore
 from tilth.cli.bootstrapping import bootstrap
 from tilth.cli.choosing import choose
@@ -41,6 +41,7 @@ judging.app.command()(bootstrap)
 judging.app.command()(llm)
 judging.app.command()(clicks)
 judging.app.command("next")(choose)
+app.add_typer(encoders.app, name="encoder")
 app.add_typer(judging.app, name="judge")
 app.add_typer(releasing.app, name="release")
 app.add_typer(feedback.app, name="feedback")

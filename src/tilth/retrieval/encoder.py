@@ -5,11 +5,13 @@ encoder, `model.safetensors` with one vector a token.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
@@ -23,7 +25,10 @@ FACTS = "encoder.json"
 TOKENIZER = "tokenizer.json"
 ONNX_MODEL = "model.onnx"
 STATIC_MODEL = "model.safetensors"
+TRAINING = "training.json"  # how a static encoder was trained, if it was
 EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
+Tokens = npt.NDArray[np.int32]  # their numbers in a tokenizer
+Ends = npt.NDArray[np.int64]
 FORMS = ("float32", "int8", "static")
 _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time
@@ -78,6 +83,23 @@ def normalise(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return scaled
+
+
+def bag_vectors(table: Vectors, tokens: Tokens, ends: Ends) -> Vectors:
+    """Return the unit vectors of texts that are bags of tokens: a matrix of counts times the table.
+
+    Args:
+        table: (tokens, D).
+        tokens: of all texts, side by side.
+        ends: (N + 1,), from 0: the tokens of text n are `tokens[ends[n]:ends[n + 1]]`.
+
+    Returns:
+        (N, D); a text without a token, or with none that says anything, has zeros.
+    """
+    shape = (len(ends) - 1, len(table))
+    counts = csr_array((np.ones(len(tokens), np.float32), tokens, ends), shape)
+    sums: Vectors = counts @ table
+    return normalise(sums)
 
 
 class OnnxEncoder:
@@ -142,15 +164,22 @@ class OnnxEncoder:
 class StaticEncoder:
     """One vector a token, averaged: no network is run, a query costs microseconds."""
 
-    def __init__(self, tokenizer: Tokenizer, embeddings: Vectors, facts: EncoderFacts) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        embeddings: Vectors,
+        facts: EncoderFacts,
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make one.
 
         Args:
             tokenizer: its special tokens are not used.
             embeddings: (tokens, D), weights of frequent tokens already in their lengths.
             facts: what it is.
+            training: how it was trained, as JSON has it; None: it was not trained here.
         """
-        self.facts = facts
+        self.facts, self.training = facts, training
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(facts.max_tokens)
@@ -162,7 +191,9 @@ class StaticEncoder:
     def open(cls, folder: Path, facts: EncoderFacts) -> "StaticEncoder":
         """Load it from an encoder folder."""
         embeddings = load_file(folder / STATIC_MODEL)[EMBEDDINGS].astype(np.float32)
-        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), embeddings, facts)
+        file = folder / TRAINING
+        training = orjson.loads(file.read_bytes()) if file.is_file() else None
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), embeddings, facts, training)
 
     @property
     def dimension(self) -> int:
@@ -184,6 +215,12 @@ class StaticEncoder:
         """Encode passages: (N, D) float32 unit vectors."""
         return self._encode([self.facts.passage_prefix + text for text in texts])
 
+    def shortened(self, dimension: int) -> "StaticEncoder":
+        """Return an encoder of the first `dimension` numbers of every vector; from 1 to D."""
+        facts = replace(self.facts, dimension=dimension)
+        table = np.ascontiguousarray(self._embeddings[:, :dimension])
+        return StaticEncoder(self.tokenizer, table, facts, self.training)
+
     def save(self, folder: Path) -> None:
         """Write an encoder folder, which is a model2vec and a sentence-transformers model as well."""
         folder.mkdir(parents=True)
@@ -194,28 +231,21 @@ class StaticEncoder:
             {"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"},
             {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
         ]
-        for name, content in {
-            FACTS: self.facts.to_json(),
-            "config.json": config,
-            "modules.json": modules,
-        }.items():
+        files = {FACTS: self.facts.to_json(), "config.json": config, "modules.json": modules}
+        if self.training is not None:
+            files[TRAINING] = self.training
+        for name, content in files.items():
             (folder / name).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _STATIC_BATCH):
             batch = texts[start : start + _STATIC_BATCH]
-            vectors[start : start + len(batch)] = self._sums(batch)
-        return normalise(vectors)
-
-    def _sums(self, texts: Sequence[str]) -> Vectors:
-        """Add up the vectors of each text's tokens: a sparse matrix of counts times the embeddings."""
-        tokens = self._tokens_by_word(texts) if self._by_word else self._tokens(texts)
-        ends = np.cumsum([0, *map(len, tokens)])
-        ids = np.fromiter(chain.from_iterable(tokens), np.int32, ends[-1])
-        shape = (len(texts), len(self._embeddings))
-        sums: Vectors = csr_array((np.ones(len(ids), np.float32), ids, ends), shape) @ self._embeddings
-        return sums
+            tokens = self._tokens_by_word(batch) if self._by_word else self._tokens(batch)
+            ends = np.cumsum([0, *map(len, tokens)])
+            ids = np.fromiter(chain.from_iterable(tokens), np.int32, ends[-1])
+            vectors[start : start + len(batch)] = bag_vectors(self._embeddings, ids, ends)
+        return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return [each.ids for each in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
@@ -236,9 +266,12 @@ class StaticEncoder:
 def _divides_at_blanks(tokenizer: Tokenizer) -> bool:
     """Tell whether the tokens of a text are those of its words, one after another, as BERT's are."""
     parts = orjson.loads(tokenizer.to_str())
-    kinds = {(parts[name] or {}).get("type") for name in ("pre_tokenizer", "model")}
+    pre_tokenizer = parts["pre_tokenizer"] or {}
+    steps = [step["type"] for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]) if step]
     normalizer = (parts["normalizer"] or {}).get("type", "BertNormalizer")
-    return kinds == {"BertPreTokenizer", "WordPiece"} and normalizer == "BertNormalizer"
+    model = parts["model"]["type"]
+    divides = steps[:1] == ["BertPreTokenizer"] and set(steps[1:]) <= {"Digits"}  # which divides further
+    return divides and model == "WordPiece" and normalizer == "BertNormalizer"
 
 
 def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from tilth.errors import SettingError
+from tilth.errors import InputError, SettingError
 from tilth.protocols import Vectors
 from tilth.retrieval.distillation import static_encoder
-from tilth.retrieval.encoder import FORMS, StaticEncoder, letters_per_token
+from tilth.retrieval.encoder import FACTS, FORMS, StaticEncoder, letters_per_token, open_encoder
 from tilth.retrieval.encoder_export import export
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.sentence_encoder import DEFAULT_MODEL, SentenceEncoder, load_model
 
-__all__ = ["DEFAULT_MODEL", "ModelForBuild", "build_encoder"]
+__all__ = ["DEFAULT_MODEL", "ModelForBuild", "build_encoder", "for_build", "open_static"]
 
 
 class ModelForBuild:
     """A model in the form in which it will serve; satisfies `BuildEncoder`."""
 
-    def __init__(self, encoder: SentenceEncoder, form: str) -> None:
-        self._form = "static" if encoder.is_static else form
-        self._encoder = static_encoder(encoder) if self._form == "static" else encoder
+    def __init__(self, encoder: SentenceEncoder | StaticEncoder, form: str) -> None:
+        self._form = form
+        self._encoder = encoder
 
     @property
     def dimension(self) -> int:
@@ -81,23 +81,74 @@ def build_encoder(
     *,
     query_prefix: str | None = None,
     passage_prefix: str | None = None,
+    dimension: int | None = None,
 ) -> ModelForBuild:
     """Load a model in the form in which it will serve.
 
     Args:
-        name: see `load_model`.
+        name: see `load_model`; or the folder of a static encoder, which needs no torch.
         form: `float32`, `int8` or `static`; a model that is static already stays so.
         query_prefix: instead of the model's.
         passage_prefix: instead of the model's.
+        dimension: numbers of each vector of a static encoder; None: all that it has.
 
     Returns:
         What `build_index` takes.
 
     Raises:
-        SettingError: no such form.
+        SettingError: no such form, or a dimension that the encoder does not have.
         MissingExtraError: the extra `build` is not installed.
         InputError: the model cannot be loaded, or its weights are not the published ones.
     """
     if form not in FORMS:
         raise SettingError(f"no form {form!r} of an encoder; there are {', '.join(FORMS)}")
-    return ModelForBuild(load_model(name, query_prefix=query_prefix, passage_prefix=passage_prefix), form)
+    if (Path(name) / FACTS).is_file():
+        return for_build(open_static(Path(name)), dimension)
+    model = load_model(name, query_prefix=query_prefix, passage_prefix=passage_prefix)
+    if model.is_static or form == "static":
+        return for_build(static_encoder(model), dimension)
+    if dimension is not None:
+        raise SettingError(f"{name} has vectors of {model.dimension} numbers; only static ones can be cut")
+    return ModelForBuild(model, form)
+
+
+def for_build(encoder: StaticEncoder, dimension: int | None = None) -> ModelForBuild:
+    """Return a static encoder, or the first numbers of its vectors, as `build_index` takes it.
+
+    Args:
+        encoder: serves as it is.
+        dimension: numbers of each vector, from 1; None: all.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        SettingError: it has not so many.
+    """
+    if dimension is not None and not 1 <= dimension <= encoder.dimension:
+        raise SettingError(f"dimension is {dimension}; the encoder has {encoder.dimension}")
+    return ModelForBuild(encoder if dimension is None else encoder.shortened(dimension), "static")
+
+
+def open_static(folder: Path) -> StaticEncoder:
+    """Open the folder of a static encoder.
+
+    Args:
+        folder: holds `encoder.json` and the model.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        IndexFormatError: it cannot be read.
+        InputError: it is of another form.
+    """
+    encoder = open_encoder(folder)
+    if not isinstance(encoder, StaticEncoder):
+        raise InputError(
+            "is the folder of an encoder that only serves, and cannot make an index",
+            field="encoder",
+            value=str(folder),
+            remedy="Name the model that it was made from",
+        )
+    return encoder

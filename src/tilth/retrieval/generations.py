@@ -37,6 +37,7 @@ _NUMBER = re.compile(r"\d+$")
 _OURS = frozenset(
     {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors", "released", "releases"}
     | {"feedback", "store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "store.sqlite-journal"}
+    | {"training", "candidate"}
 )
 _LOCK_SECONDS = 1.0  # that a builder waits for a sweep
 _BLOCK = 1 << 22  # bytes hashed at a time

@@ -1,0 +1,182 @@
+"""`tilth encoder`: the shop's own encoder, trained from its catalogue."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tilth.cli.indexing import Columns, Json, StoreUrl, Strict, column_map, print_counts
+from tilth.cli.terminal import OUT, print_json, progress_bars
+from tilth.encoder_training.asked import Asked, asked_of
+from tilth.encoder_training.of_index import check_extra
+from tilth.encoder_training.settings import SHARES, EncoderSettings
+from tilth.encoder_training.texts import sampled
+from tilth.errors import InputError, SettingError
+from tilth.judgment_log import JudgmentLog
+from tilth.query import read_queries
+from tilth.readers.products import read_products
+from tilth.readers.rejections import Summary, writing_rejections
+from tilth.retrieval.encoder import StaticEncoder
+from tilth.retrieval.encoder_build import build_encoder
+from tilth.retrieval.index import open_store
+
+app = typer.Typer(
+    help="Train the shop's own encoder, and keep it up to date.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+_DEFAULT = EncoderSettings()
+
+Teacher = Annotated[
+    str | None, typer.Option(help="A model's name or folder, whose similarities are learned, too.")
+]
+Dimension = Annotated[int, typer.Option(help="Numbers of a vector: 64, 128, 256 or 384.")]
+Sample = Annotated[int, typer.Option(min=1, help="Products that are trained on, at most.")]
+Vocabulary = Annotated[int, typer.Option(min=100, help="Tokens, at most.")]
+Steps = Annotated[int, typer.Option(min=1, help="Steps of the training, at most.")]
+Shares = Annotated[
+    str,
+    typer.Option(
+        help=f"SOURCE:SHARE,... of the pairs, instead of the default; sources: {', '.join(SHARES)}."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of everything random in a training.")]
+Judged = Annotated[
+    Path | None, typer.Option(help="An index folder whose store has judgments; needs --queries.")
+]
+LearnedQueries = Annotated[
+    Path | None, typer.Option("--queries", help="TSV: the queries whose judgments are learned from.")
+]
+
+
+@app.command()
+def train(
+    catalogue: Annotated[list[Path], typer.Argument(help="As for `tilth index`.")],
+    into: Annotated[Path, typer.Option(help="The folder of the encoder; it must not be there yet.")],
+    teacher: Teacher = None,
+    dimension: Dimension = _DEFAULT.dimension,
+    sample: Sample = _DEFAULT.sample,
+    vocabulary: Vocabulary = _DEFAULT.vocabulary,
+    steps: Steps = _DEFAULT.steps,
+    shares: Shares = "",
+    judged: Judged = None,
+    queries: LearnedQueries = None,
+    columns: Columns = None,
+    strict: Strict = False,
+    store: StoreUrl = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on a catalogue alone, on a CPU; begun again after an interruption, it goes on."""
+    settings = EncoderSettings(
+        dimension=dimension,
+        vocabulary=vocabulary,
+        sample=sample,
+        steps=steps,
+        shares=parse_shares(shares),
+        seed=seed,
+    )
+    _check_into(into)
+    check_extra()
+    from tilth.encoder_training.trainer import train_encoder
+
+    asked = read_asked(judged, queries, store)
+    taught_by = build_encoder(teacher) if teacher is not None else None
+    work = into.with_name(f"{into.name}.training")
+    work.mkdir(parents=True, exist_ok=True)
+    summary = Summary()
+    with writing_rejections(work / "rejected.jsonl") as reject, progress_bars() as bars:
+        products = read_products(
+            catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
+        )
+        chosen = sampled(products, sample, seed)
+        encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
+    encoder.save(work / "encoder")
+    (work / "encoder").rename(into)
+    shutil.rmtree(work)
+    if as_json:
+        print_json({"encoder": str(into), **summary.to_json(), **facts_of(encoder)})
+        return
+    print_counts("rejected", summary.reasons, None)
+    print_trained(encoder)
+    OUT.print(f"{into} is ready: tilth index CATALOGUE --into DIR --encoder {into}", soft_wrap=True)
+
+
+def _check_into(into: Path) -> None:
+    if into.exists():
+        raise InputError("is there already", path=into, remedy="Name a new folder, or remove this one")
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Return the shares of the sources of pairs, those that are not named from the default.
+
+    Args:
+        text: `title:0.5,kin:0.1`; empty: all from the default.
+
+    Returns:
+        A share for each source.
+
+    Raises:
+        SettingError: it is not of this form.
+    """
+    shares = dict(SHARES)
+    for part in filter(None, text.split(",")):
+        name, _, share = part.partition(":")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError as error:
+            raise SettingError(f"{part!r} is not of the form SOURCE:SHARE, such as title:0.5") from error
+    return shares
+
+
+def read_asked(judged: Path | None, queries: Path | None, store: str | None) -> list[Asked]:
+    """Return the queries of a file with the products that were judged to answer them.
+
+    Args:
+        judged: an index folder; None: nothing is learned from judgments.
+        queries: the queries that may be learned from: no others, so that these can be measured on.
+        store: URL of the store, if it is not in the folder.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        SettingError: one of the two is not given.
+        InputError: the file cannot be read, or none of its queries has a product that answers it.
+    """
+    if (judged is None) != (queries is None):
+        raise SettingError("judgments are learned from with both: --judged INDEX and --queries TSV")
+    if judged is None or queries is None:
+        return []
+    texts = {query.query_id: query.text for query in read_queries(queries)}
+    with open_store(judged, store, create=False) as opened:
+        asked = asked_of(JudgmentLog(opened).of_queries(texts), texts)
+    if not asked:
+        raise InputError(
+            "none of these queries has a product that was judged relevant",
+            path=queries,
+            remedy=f"See what there is: tilth judge export {judged} --into judgments.tsv",
+        )
+    return asked
+
+
+def facts_of(encoder: StaticEncoder) -> dict[str, Any]:
+    """Return what is printed of a trained encoder as JSON."""
+    return {"facts": encoder.facts.to_json(), "training": encoder.training}
+
+
+def print_trained(encoder: StaticEncoder) -> None:
+    """Print what was trained, how long it took and how well held-out pseudo-queries find their products."""
+    training = encoder.training or {}
+    held_out = training["held_out"]
+    OUT.print(
+        f"own encoder: {encoder.dimension} dimensions, {training['tokens']:,} tokens, from "
+        f"{training['products']:,} products in {training['steps']:,} steps and {training['seconds']:,.0f} s"
+    )
+    OUT.print(
+        f"{held_out['queries']:,} pseudo-queries of products that it was not trained on find them "
+        f"with a mean reciprocal rank of {held_out['reciprocal_rank']:.3f}",
+        soft_wrap=True,
+    )

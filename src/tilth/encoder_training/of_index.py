@@ -1,0 +1,86 @@
+"""The own encoder of an index: the one that it has, or one that is trained on the products of its store."""
+
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from tilth.encoder_training.asked import Asked
+from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.texts import sampled
+from tilth.errors import IndexFormatError, MissingExtraError
+from tilth.retrieval.build_settings import BuildEncoder, Progress
+from tilth.retrieval.encoder import StaticEncoder
+from tilth.retrieval.encoder_build import open_static
+from tilth.retrieval.generations import open_generation, verify_files
+from tilth.retrieval.legs import ENCODER_FOLDER
+from tilth.store import Store
+
+WORK = "training"  # folder of a training that was not ended, in the index folder
+
+
+def check_extra() -> None:
+    """Raise MissingExtraError where torch is not installed: before anything is read."""
+    if find_spec("torch") is None:
+        raise MissingExtraError("training an encoder", "build")
+
+
+def encoder_of(into: Path) -> StaticEncoder | None:
+    """Return the own encoder of the current generation.
+
+    Args:
+        into: the index folder.
+
+    Returns:
+        The encoder; None: there is no index, or it has none that was trained here.
+
+    Raises:
+        IndexFormatError: its files are damaged.
+    """
+    try:
+        generation = open_generation(into, checksums=False)
+    except IndexFormatError:  # there is none, or one that can only be replaced
+        return None
+    for name, leg in generation.manifest["legs"].items():
+        if leg["encoder"]["name"] == OWN:
+            verify_files(generation, f"{name}/{ENCODER_FOLDER}/")
+            return open_static(generation.folder / name / ENCODER_FOLDER)
+    return None
+
+
+def train_from_store(
+    into: Path,
+    store: Store,
+    settings: EncoderSettings,
+    progress: Progress,
+    *,
+    teacher: BuildEncoder | None = None,
+    asked: Sequence[Asked] = (),
+) -> StaticEncoder:
+    """Train an encoder on the products of a store, or on a sample of them.
+
+    Args:
+        into: the index folder, which keeps the state of a training that is interrupted.
+        store: holds the products.
+        settings: of the training.
+        progress: is told how far it has come.
+        teacher: an encoder whose similarities are learned, too.
+        asked: queries that were asked, with products that answer them.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        MissingExtraError: the extra `build` is not installed.
+        InputError: there are too few products.
+        StoreError: the store cannot be read.
+    """
+    check_extra()
+    from tilth.encoder_training.trainer import train_encoder
+
+    with store.snapshot() as snapshot:
+        products = sampled(snapshot.products(), settings.sample, settings.seed)
+    work = into / WORK
+    encoder = train_encoder(products, work, settings, progress, teacher=teacher, asked=asked)
+    shutil.rmtree(work, ignore_errors=True)
+    return encoder
