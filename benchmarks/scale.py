@@ -2,8 +2,9 @@
 
     python benchmarks/scale.py --products 1000000 [--folder DIR] [--only search] [--peers] [--rounds 3]
 
-The sample shop of that size, one passage a product, the static encoder. `index apart from encoding` is the
-wall time of the two commands, `tilth index --store-only` and `tilth index`, less the encoding. Peak memory is
+The sample shop of that size, one passage a product, the shop's own encoder, trained on a sample of it. `index
+apart from encoding` is the wall time of `tilth index --store-only` and `tilth index --encoder own`, less the
+training and the encoding. Peak memory is
 the greatest sum over the process tree, files in memory included. Searches give the 100 best, query encoding
 included, in a process pinned to one core; the throughput is that of threads sharing one pipeline on as many
 cores. Filters are ranges of price and popularity: `first` takes another of 64 for each query, `repeated` four
@@ -45,6 +46,7 @@ from scale_workload import (
     megabytes,
     memory,
     milliseconds,
+    own_encoder,
     percentiles,
     recall,
     run_measured,
@@ -59,7 +61,8 @@ SIGHTINGS = 10  # changes that another process is to find
 THROUGHPUT_SECONDS = 10
 PEER_SECONDS = 3_600  # for building, and again for searching
 UNITS = {  # by the beginning of a metric
-    "ingest": "products/s", "index": "s", "encoding": "s", "stage": "ms", "build": "s", "peak": "GiB",
+    "ingest": "products/s", "index": "s", "training": "s", "encoding": "s", "stage": "ms", "build": "s",
+    "peak": "GiB",
     "disk": "MB", "open": "s", "resident": "GiB", "hybrid": "ms", "filtered": "ms", "encode": "ms",
     "gave up": "s",
     "throughput": "queries/s", "recall": "", "changes": "products/s", "found elsewhere": "s",
@@ -137,18 +140,21 @@ def unit(metric: str) -> str:
 def build(workload: Workload, rounds: int) -> Values:  # noqa: ARG001 - nothing is repeated
     """Store and index the catalogue with the commands that a user types."""
     shutil.rmtree(workload.index, ignore_errors=True)
+    workload.forget_vectors()
     tilth = [sys.executable, "-m", "tilth.cli.main", "index"]
     into = ["--into", str(workload.index)]
     storing, peak_storing = run_measured([*tilth, str(workload.catalogue), *into, "--store-only"])
-    building, peak = run_measured([*tilth, *into, "--form", "static", "--passages", "1"])
+    building, peak = run_measured([*tilth, *into, "--encoder", "own", "--passages", "1"])
     values = {name: max(size, peak_storing[name]) for name, size in peak.items()}
     stages, sizes = in_process(stages_and_sizes, workload)
+    training = stages.pop("training")
     return {
         "ingest": workload.products / storing,
-        "index apart from encoding": storing + building - stages["encode"],
+        "training": training,
+        "index apart from encoding": storing + building - training - stages["encode"],
         "encoding": stages["encode"],
         **{f"build, {name}": seconds for name, seconds in stages.items() if name != "encode"},
-        "build, start and distillation": building - sum(stages.values()),
+        "build, start and sampling": building - training - sum(stages.values()),
         **values,
         "disk": sum(sizes.values()),
         **{f"disk, {name}": size for name, size in sizes.items()},
@@ -156,10 +162,11 @@ def build(workload: Workload, rounds: int) -> Values:  # noqa: ARG001 - nothing 
 
 
 def stages_and_sizes(workload: Workload) -> tuple[Values, Values]:
-    """Return the seconds of each stage of the build, and the MB of each file or folder of the index."""
+    """Return the seconds of training and of each stage of the build, and the MB of each part of the index."""
     index = open_index(workload.index).live.view.index
     sizes = {file.name: megabytes(file) for file in sorted(index.folder.iterdir())}
-    return dict(index.manifest["seconds"]), sizes
+    training = own_encoder(workload.index).training or {}
+    return {"training": training["seconds"], **index.manifest["seconds"]}, sizes
 
 
 # --- searching ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Target:
 
 TARGETS = {
     "index apart from encoding": Target(1_200),
-    "encoding": Target(900),
+    "encoding": Target(250),
     "peak memory": Target(12),
     "disk": Target(6_000),
     "open": Target(10),

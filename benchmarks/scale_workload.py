@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from tilth.catalog import product_from_json
+from tilth.encoder_training.of_index import encoder_of
 from tilth.query import read_queries
-from tilth.retrieval.passages import PassageSettings
+from tilth.retrieval.encoder import StaticEncoder
+from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.sample.shop import write_shop
-
-if TYPE_CHECKING:
-    from tilth.retrieval.encoder_build import ModelForBuild
 
 Result = TypeVar("Result")
 Values = dict[str, float]  # by metric
@@ -53,6 +52,14 @@ _TOLERANCE = 1e-6  # of a cosine: products with equal texts are equally near
 _PERIOD = 0.2  # seconds between two looks at the memory
 _BATCH = 10_000  # products
 _BLOCK = 65_536  # vectors compared at a time
+
+
+def own_encoder(index: Path) -> StaticEncoder:
+    """Return the encoder that the index was built with."""
+    encoder = encoder_of(index)
+    if encoder is None:
+        raise AssertionError(f"{index} has no encoder of its own: measure the part `build` first")
+    return encoder
 
 
 class Range(NamedTuple):
@@ -134,13 +141,16 @@ class Workload:
             yield Batch(first, [_text(record) for record in records], columns)
             first += len(records)
 
+    def forget_vectors(self) -> None:
+        """Remove the vectors, which are of an encoder that is to be trained anew."""
+        for what in ("queries", "products"):
+            self._vectors_of(what).unlink(missing_ok=True)
+
     def write_vectors(self) -> None:
         """Encode queries, and the passage that Tilth makes of each product, unless that was done."""
-        from tilth.retrieval.encoder_build import build_encoder  # not in the processes that are measured
-
         if self._vectors_of("queries").is_file():
             return
-        encoder = build_encoder(form="static")
+        encoder = own_encoder(self.index)
         if self.has_floats:
             self._write_product_vectors(encoder)
         np.save(self._vectors_of("queries"), encoder.encode_queries(self.queries))
@@ -150,8 +160,8 @@ class Workload:
         """Whether the float32 vectors of all products are made too: a GB and some minutes a million."""
         return self.products <= FLOATS_UP_TO
 
-    def _write_product_vectors(self, encoder: "ModelForBuild") -> None:
-        cutter = encoder.cutter(PassageSettings(passages=1))
+    def _write_product_vectors(self, encoder: StaticEncoder) -> None:
+        cutter = PassageCutter(encoder.tokenizer, PassageSettings(passages=1), reserved=0)
         shape = (self.products, encoder.dimension)
         vectors = np.lib.format.open_memmap(self._vectors_of("products"), "w+", np.float32, shape)
         end = 0

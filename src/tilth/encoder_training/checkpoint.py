@@ -15,19 +15,17 @@ from tilth.encoder_training.asked import Asked
 from tilth.encoder_training.material import Material
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.files import replacing
-from tilth.protocols import Vectors
 
 _FACTS = "facts"
-_BEST = "best"
 
 
 @dataclass(slots=True)
 class Course:
     """How far a training has come."""
 
+    fall_from: int  # step from which the learning rate falls
     step: int = 0  # steps that are done
-    best_value: float = -1.0  # that held-out queries gave
-    stale: int = 0  # looks at held-out queries since then
+    stale: int = 0  # looks at held-out queries without a gain
     curve: list[tuple[int, float]] = field(default_factory=list)  # step and value of each look
 
 
@@ -69,27 +67,25 @@ class Checkpoint:
         """
         self._path, self._mark = path, mark
 
-    def write(self, course: Course, best: Vectors, state: dict[str, torch.Tensor]) -> None:
+    def write(self, course: Course, state: dict[str, torch.Tensor]) -> None:
         """Write a training, whole or not at all.
 
         Args:
             course: how far it has come.
-            best: (tokens, D), the table that held-out queries liked best.
             state: of the student.
         """
         facts = orjson.dumps({"mark": self._mark, **asdict(course)}).decode()
         with replacing(self._path) as file:
-            file.write(save({**state, _BEST: torch.from_numpy(best)}, {_FACTS: facts}))
+            file.write(save(state, {_FACTS: facts}))
 
-    def read(self) -> tuple[Course, Vectors, dict[str, torch.Tensor]] | None:
+    def read(self) -> tuple[Course, dict[str, torch.Tensor]] | None:
         """Return what was written; None: there is nothing that can be read, or it is of another training."""
         try:
             with safe_open(self._path, "pt") as file:
                 facts = orjson.loads((file.metadata() or {})[_FACTS])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (OSError, SafetensorError, KeyError):
+            mark, curve = facts.pop("mark"), [(step, value) for step, value in facts.pop("curve")]
+            course = Course(**facts, curve=curve)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # of facts: of another version
             return None
-        if facts.pop("mark") != self._mark:
-            return None
-        curve = [(step, value) for step, value in facts.pop("curve")]
-        return Course(**facts, curve=curve), state.pop(_BEST).numpy(), state
+        return (course, state) if mark == self._mark else None

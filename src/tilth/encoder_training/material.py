@@ -32,10 +32,11 @@ class Material(NamedTuple):
     def of(cls, products: Sequence[Product], settings: EncoderSettings) -> Self:
         """Learn the tokens of products, and cut them into passages as an index does."""
         texts = [text_of(product) for product in products]
-        tokenizer = learn_tokenizer(map(_whole, texts), settings.vocabulary)
+        tokenizer = learn_tokenizer(list(map(_whole, texts)), settings.vocabulary)
         cuts = PassageCutter(tokenizer, PassageSettings(), reserved=0).cut(products)
-        passages = [passage for cut in cuts for passage in cut.passages]
-        first = np.cumsum([0, *(len(cut.passages) for cut in cuts)])
+        parts = [cut.passages or ("",) for cut in cuts]  # of words that are all too long, none is made
+        passages = [passage for each in parts for passage in each]
+        first = np.cumsum([0, *map(len, parts)])
         order = np.random.default_rng(settings.seed).permutation(len(products))
         held = np.sort(order[: min(int(len(order) * _HELD_SHARE), _MOST_HELD)])
         learned = np.setdiff1d(np.arange(len(products)), held)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import orjson
+
+from tilth.catalog import product_from_json
 from tilth.encoder_training.asked import Asked
 from tilth.encoder_training.settings import OWN, EncoderSettings
 from tilth.encoder_training.texts import sampled
@@ -12,7 +15,7 @@ from tilth.errors import IndexFormatError, MissingExtraError
 from tilth.retrieval.build_settings import BuildEncoder, Progress
 from tilth.retrieval.encoder import StaticEncoder
 from tilth.retrieval.encoder_build import open_static
-from tilth.retrieval.generations import open_generation, verify_files
+from tilth.retrieval.generations import Generation, open_generation, verify_files
 from tilth.retrieval.legs import ENCODER_FOLDER
 from tilth.store import Store
 
@@ -41,11 +44,17 @@ def encoder_of(into: Path) -> StaticEncoder | None:
         generation = open_generation(into, checksums=False)
     except IndexFormatError:  # there is none, or one that can only be replaced
         return None
-    for name, leg in generation.manifest["legs"].items():
-        if leg["encoder"]["name"] == OWN:
-            verify_files(generation, f"{name}/{ENCODER_FOLDER}/")
-            return open_static(generation.folder / name / ENCODER_FOLDER)
-    return None
+    leg = own_leg(generation)
+    if leg is None:
+        return None
+    verify_files(generation, f"{leg}/{ENCODER_FOLDER}/")
+    return open_static(generation.folder / leg / ENCODER_FOLDER)
+
+
+def own_leg(generation: Generation) -> str | None:
+    """Return the name of the leg whose encoder was trained here; None: there is none."""
+    legs = generation.manifest["legs"]
+    return next((name for name, leg in legs.items() if leg["encoder"]["name"] == OWN), None)
 
 
 def train_from_store(
@@ -79,7 +88,8 @@ def train_from_store(
     from tilth.encoder_training.trainer import train_encoder
 
     with store.snapshot() as snapshot:
-        products = sampled(snapshot.products(), settings.sample, settings.seed)
+        records = sampled(snapshot.records(), settings.sample, settings.seed)
+    products = [product_from_json(orjson.loads(record)) for _, record in records]
     work = into / WORK
     encoder = train_encoder(products, work, settings, progress, teacher=teacher, asked=asked)
     shutil.rmtree(work, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -53,6 +53,8 @@ class EncoderSettings:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be a number above 0")
         if not 0 <= self.teaching < math.inf:
             raise SettingError(f"teaching is {self.teaching}; it must be a number from 0")
+        if self.seed < 0:
+            raise SettingError(f"seed is {self.seed}; it must be from 0")
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -71,7 +73,7 @@ class EncoderSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, for the folder of the encoder."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"shares": dict(self.shares)}
 
 
 def _listed(values: tuple[object, ...]) -> str:

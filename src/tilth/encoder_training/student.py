@@ -11,8 +11,6 @@ from tilth.protocols import Vectors
 
 _LENGTH = 0.3  # of a vector at the start: a token that is never trained weighs less than those that are
 _TEACHER_TEMPERATURE = 0.03
-_LEAST_RATE = 0.05  # of the learning rate, at the last step
-_WARM_UP = 0.02  # of the steps
 
 
 class Student:
@@ -39,13 +37,13 @@ class Student:
         vectors: Vectors = self._table.detach().numpy().copy()
         return vectors
 
-    def learn(self, batch: Batch, lesson: Lesson | None, done: float) -> float:
+    def learn(self, batch: Batch, lesson: Lesson | None, rate: float) -> float:
         """Take one step.
 
         Args:
             batch: pairs.
             lesson: of a teacher; None: there is none.
-            done: share of the training that is done, 0 to 1, by which the learning rate falls.
+            rate: factor of the learning rate, 0 to 1.
 
         Returns:
             The loss before the step.
@@ -68,18 +66,13 @@ class Student:
                 settings.dimensions,
             )
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate * self._rate(done)
+            group["lr"] = settings.learning_rate * rate
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         with torch.no_grad():
             self._table[0] = 0
         return float(loss.detach())
-
-    def _rate(self, done: float) -> float:
-        """Return the factor of the learning rate: it rises for a few steps, then falls as a cosine."""
-        fall = _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + np.cos(np.pi * done))
-        return float(min(1.0, done / _WARM_UP + 0.05) * fall)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all that the next steps depend on."""

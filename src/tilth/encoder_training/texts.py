@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tilth.catalog import Product
 from tilth.retrieval.lexical import is_negative
+
+_T = TypeVar("_T")
 
 _MOST_LETTERS = 2_000  # of a description; what comes later says little about what a product is
 _MOST_ATTRIBUTES = 50
@@ -29,7 +31,7 @@ def text_of(product: Product) -> ProductText:
     return ProductText(
         product.id,
         product.title,
-        f"{product.brand} {kind.rpartition('>')[2]}".strip(),
+        f"{product.brand} {kind.rpartition('>')[2].strip()}".strip(),
         product.description[:_MOST_LETTERS],
         tuple(_attributes(product)),
         product.item_group_id,
@@ -43,8 +45,8 @@ def _attributes(product: Product) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " ").strip(), "" if value is True else str(value)
 
 
-def sampled(products: Iterable[Product], most: int, seed: int) -> list[Product]:
-    """Draw products from a stream, each with the same chance, in memory for no more than `most`.
+def sampled(products: Iterable[_T], most: int, seed: int) -> list[_T]:
+    """Draw products, or their records, from a stream, each with the same chance, in memory for no more than `most`.
 
     Vitter, "Random Sampling with a Reservoir", ACM TOMS 11 (1985), algorithm R.
 
@@ -57,7 +59,7 @@ def sampled(products: Iterable[Product], most: int, seed: int) -> list[Product]:
         The sample, in the order of the stream.
     """
     random = Random(seed)
-    kept: list[tuple[int, Product]] = []
+    kept: list[tuple[int, _T]] = []
     for number, product in enumerate(products):
         if number < most:
             kept.append((number, product))

@@ -34,7 +34,9 @@ _MOST_TOKENS = 512  # of a text
 _LEAST_STEPS = 600
 _TIMES_SEEN = 30  # how often a product is drawn, where they are few
 _LOOKS = 20  # at held-out queries in a training
-_PATIENCE = 8  # looks without a gain, after which it ends
+_PATIENCE = 4  # looks without a gain, after which it comes to its end
+_WARM_UP = 20  # steps
+_FALL = 0.3  # of the steps, in which the learning rate falls to nothing
 _CHECKPOINT = "checkpoint.safetensors"
 _KEPT_EVERY = 20.0  # seconds
 
@@ -86,7 +88,7 @@ def train_encoder(
     mark = fingerprint(material, settings, asked, teacher and teacher.identity)
     training = _Training(batches, lessons, miner, held_out, settings)
     training.run(Checkpoint(work / _CHECKPOINT, mark), progress)
-    course, table = training.course, training.best
+    course, table = training.course, training.student.table
     return _static(
         material,
         table,
@@ -98,7 +100,7 @@ def train_encoder(
             "asked": len(asked),
             "teacher": teacher and teacher.identity,
             "steps": course.step,
-            "held_out": {"queries": held_out.queries, "reciprocal_rank": course.best_value},
+            "held_out": {"queries": held_out.queries, "reciprocal_rank": course.curve[-1][1]},
             "curve": course.curve,
             "seconds": round(time.perf_counter() - start, 1),
         },
@@ -112,7 +114,11 @@ def _steps(products: int, settings: EncoderSettings) -> int:
 
 
 class _Training:
-    """The steps of one training, and looks at held-out queries on the way."""
+    """The steps of one training, and looks at held-out queries on the way.
+
+    The learning rate stays as it is until held-out queries gain no more, or the steps are nearly taken; then
+    it falls to nothing, which by itself gains as much as many steps before.
+    """
 
     def __init__(
         self,
@@ -123,49 +129,50 @@ class _Training:
         settings: EncoderSettings,
     ) -> None:
         self._batches, self._lessons, self._miner = batches, lessons, miner
-        self._held_out, self._settings = held_out, settings
-        self._student = Student(batches.tokens, settings)
+        self._held_out = held_out
+        self._look_after = max(settings.steps // _LOOKS, 1)
+        self._last = settings.steps
+        self._fall = max(int(settings.steps * _FALL), 1)
+        self.student = Student(batches.tokens, settings)
         self._hard: HardPairs = []
-        self.course = Course()
-        self.best = self._student.table  # (tokens, D), what held-out queries liked best
+        self.course = Course(fall_from=self._last - self._fall)
 
     def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        """Take all steps, or go on where the checkpoint is; end early if held-out queries gain no more."""
+        """Take all steps, or go on where the checkpoint is."""
         if found := checkpoint.read():
-            self.course, self.best, state = found
-            self._student.restore(state)
+            self.course, state = found
+            self.student.restore(state)
         self._mine()
-        steps, kept = self._settings.steps, time.perf_counter()
-        look = max(steps // _LOOKS, 1)
-        while self.course.step < steps and self.course.stale < _PATIENCE:
-            self._step(self.course.step)
-            if self.course.step % look == 0 or self.course.step == steps:
+        course, kept = self.course, time.perf_counter()
+        while course.step < (last := course.fall_from + self._fall):
+            self._step(course.step)
+            if course.step % self._look_after == 0 or course.step == last:
                 self._look()
                 if time.perf_counter() - kept > _KEPT_EVERY:
-                    checkpoint.write(self.course, self.best, self._student.state())
+                    checkpoint.write(course, self.student.state())
                     kept = time.perf_counter()
-            progress("training", self.course.step, steps)
-        progress("training", steps, steps)
+            progress("training", course.step, course.fall_from + self._fall)
 
     def _step(self, step: int) -> None:
         lesson = self._lessons.draw(step) if self._lessons is not None else None
-        self._student.learn(self._batches.draw(step, self._hard), lesson, step / self._settings.steps)
+        rate = min(1.0, (step + 1) / _WARM_UP, 1 - (step - self.course.fall_from) / self._fall)
+        self.student.learn(self._batches.draw(step, self._hard), lesson, rate)
         self.course.step += 1
 
     def _look(self) -> None:
-        """Keep the table if held-out queries like it better than any before; without any, keep the last."""
-        table = self._student.table
-        value = self._held_out.measure(table)
-        self.course.curve.append((self.course.step, value))
-        if value > self.course.best_value or not self._held_out.queries:
-            self.best, self.course.best_value, self.course.stale = table, value, 0
-        else:
-            self.course.stale += 1
+        """Let the learning rate fall from here on if held-out queries have gained nothing for some looks."""
+        course = self.course
+        value = self._held_out.measure(self.student.table)
+        gains = value > max((before for _, before in course.curve), default=-1.0)
+        course.curve.append((course.step, value))
+        course.stale = 0 if gains or not self._held_out.queries else course.stale + 1
+        if course.stale == _PATIENCE:
+            course.fall_from = min(course.fall_from, course.step)
         self._mine()
 
     def _mine(self) -> None:
         if self._miner is not None:
-            self._hard = self._miner.pairs(self._student.table, self.course.step)
+            self._hard = self._miner.pairs(self.student.table, self.course.step)
 
 
 def _static(material: Material, table: Vectors, training: dict[str, Any]) -> StaticEncoder:

@@ -96,6 +96,8 @@ def bag_vectors(table: Vectors, tokens: Tokens, ends: Ends) -> Vectors:
     Returns:
         (N, D); a text without a token, or with none that says anything, has zeros.
     """
+    if len(ends) == 2:  # one query: the matrix would take longer than the sum
+        return normalise(table[tokens].sum(axis=0, keepdims=True))
     shape = (len(ends) - 1, len(table))
     counts = csr_array((np.ones(len(tokens), np.float32), tokens, ends), shape)
     sums: Vectors = counts @ table
@@ -256,7 +258,7 @@ class StaticEncoder:
             self._known = {}  # another one, since a thread may be using this
         known = self._known
         words = [text.split(" ") for text in texts]
-        new = list(set(chain.from_iterable(words)) - known.keys())
+        new = [word for word in set(chain.from_iterable(words)) if word not in known]
         if new:
             known.update(zip(new, self._tokens(new), strict=True))
         most = self.facts.max_tokens
