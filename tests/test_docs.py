@@ -73,6 +73,12 @@ def test_the_pages_of_features_and_models(folder: Path) -> None:
     assert (folder / "reranker" / "reranker.json").is_file()
 
 
+def test_the_page_of_the_own_encoder(folder: Path) -> None:
+    (example,) = blocks("own-encoder.md")
+    assert int(run(example, folder)) > 0
+    assert (folder / "trained" / "training.json").is_file()
+
+
 def test_the_page_of_judgments(tmp_path: Path) -> None:
     rows = ["query_id\tproduct_id\trater\tgrade", "q1\tp1\tann\t3", "q1\tp1\tbob\t2", "q1\tp2\tann\t0"]
     (tmp_path / "ratings.tsv").write_text("\n".join(rows) + "\n")

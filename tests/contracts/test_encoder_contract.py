@@ -14,8 +14,10 @@ from tilth.retrieval.encoder import OnnxEncoder, StaticEncoder, open_encoder
 from tilth.retrieval.encoder_build import build_encoder
 from tilth.retrieval.encoder_export import quantise
 from tilth.retrieval.sentence_encoder import SentenceEncoder, load_model
+from trainings import shop_products, trained
 
-FORMS = {"float32": OnnxEncoder, "int8": OnnxEncoder, "static": StaticEncoder}
+FORMS = {"float32": OnnxEncoder, "int8": OnnxEncoder, "static": StaticEncoder}  # as they are saved
+OWN = "own"  # a static one that was trained from a catalogue
 SHORT = ["cow manure 20 kg", "чем подкормить томаты", "", "🍅👩‍🌾", "a", " \t\n", "\x00", "<s>[SEP]"]
 LONG = ["word " * 2_500, "x" * 10_000, "томат " * 1_500]
 TOLERANCE = 1e-4  # of a coordinate; padding changes the order in which numbers are added
@@ -33,10 +35,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory, shop_index: Path) -> Path:
     copytree(folder / "float32", folder / "int8")
     quantise(folder / "int8")
     build_encoder(str(tiny_xlm_r(folder)), "static").save(folder / "static")
+    trained(shop_products(100, "both"), folder / "work").save(folder / OWN)
     return folder
 
 
-@pytest.fixture(scope="module", params=["torch", *FORMS])
+@pytest.fixture(scope="module", params=["torch", *FORMS, OWN])
 def encoder(request: pytest.FixtureRequest, folders: Path, source: SentenceEncoder) -> Encoder:
     return source if request.param == "torch" else open_encoder(folders / request.param)
 

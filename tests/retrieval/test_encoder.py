@@ -9,10 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fakes import word_tokenizer
+from tilth.encoder_training.vocabulary import learn_tokenizer
 from tilth.errors import IndexFormatError
 from tilth.retrieval.encoder import (
     EncoderFacts,
     StaticEncoder,
+    bag_vectors,
     letters_per_token,
     normalise,
     open_encoder,
@@ -123,3 +125,69 @@ def test_words_looked_up_one_by_one_have_the_tokens_of_the_text(
     assert of_bert._by_word
     assert of_bert._tokens_by_word(texts) == of_bert._tokens(texts)
     assert of_bert._tokens_by_word(texts) == of_bert._tokens(texts)  # from memory
+
+
+@pytest.fixture(scope="module")
+def learned() -> StaticEncoder:
+    """A static encoder with a tokenizer as training makes it: numbers are divided from their units."""
+    texts = ["Compost 20kg, loam-free", "25 m hose", "Лейка 8л ёмкость", "грунт для роз 5 кг"] * 3
+    tokenizer = learn_tokenizer(texts, 300)
+    table = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 4)).astype(np.float32)
+    return StaticEncoder(tokenizer, table, EncoderFacts("own", "1", "static", 4, 16))
+
+
+WORDS = st.lists(
+    st.sampled_from(["20kg", "25 m", "лейка", "Ёмкость8л", "loam-free", "5,5x3", "\t", "漢"]), max_size=12
+)
+
+
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8"), max_size=40) | WORDS.map(" ".join), min_size=1, max_size=5
+    )
+)
+@example(
+    ["20kg20", "8л 8 л", "1\u00a02", "x1y2z3" * 20, "²5 ½", "\u0661\u0662kg", "[UNK] [UNK]5", "й \u0306и"]
+)
+def test_words_with_numbers_have_the_tokens_of_the_text(learned: StaticEncoder, texts: list[str]) -> None:
+    assert learned._by_word
+    assert learned._tokens_by_word(texts) == learned._tokens(texts)
+
+
+def test_other_tokenizers_are_not_taken_word_by_word() -> None:
+    assert not static()._by_word
+
+
+@pytest.mark.parametrize("dimension", [1, 3, 4])
+def test_a_shortened_encoder_has_the_first_numbers(learned: StaticEncoder, dimension: int) -> None:
+    texts = ["compost 20 kg", "Лейка", "hose hose 25m", "漢", ""]
+    short = learned.shortened(dimension)
+    expected = normalise(learned.encode_passages(texts)[:, :dimension])
+    np.testing.assert_allclose(short.encode_passages(texts), expected, atol=1e-6)
+    assert short.dimension == short.facts.dimension == dimension
+    assert short.facts.revision == learned.facts.revision
+    assert short.facts != learned.facts or dimension == 4
+    assert short.tokenizer.to_str() == learned.tokenizer.to_str()
+
+
+def test_what_is_known_of_a_training_is_kept(tmp_path: Path) -> None:
+    training = {"products": 3, "curve": [[1, 0.5]], "teacher": None}
+    encoder = StaticEncoder(word_tokenizer(), TABLE, FACTS, training)
+    encoder.save(tmp_path / "encoder")
+    opened = open_encoder(tmp_path / "encoder")
+    assert isinstance(opened, StaticEncoder)
+    assert opened.training == training
+    assert opened.shortened(2).training == training
+    static().save(tmp_path / "other")
+    untrained = open_encoder(tmp_path / "other")
+    assert isinstance(untrained, StaticEncoder)
+    assert untrained.training is None
+    assert not (tmp_path / "other" / "training.json").exists()
+
+
+@given(bags=st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=5))
+def test_the_vector_of_a_bag_is_the_direction_of_its_sum(bags: list[list[int]]) -> None:
+    tokens = np.array([token for bag in bags for token in bag], np.int32)
+    ends = np.array([0, *np.cumsum([len(bag) for bag in bags])], np.int64)
+    wanted = np.array([sum((TABLE[token] for token in bag), np.zeros(3)) for bag in bags]).reshape(-1, 3)
+    np.testing.assert_allclose(bag_vectors(TABLE, tokens, ends), normalise(wanted), atol=1e-6)

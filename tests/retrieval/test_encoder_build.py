@@ -9,9 +9,9 @@ import pytest
 
 from models import static_model, tiny_bert, tiny_xlm_r
 from tilth.catalog import Product
-from tilth.errors import SettingError
+from tilth.errors import IndexFormatError, InputError, SettingError
 from tilth.retrieval.encoder import OnnxEncoder, StaticEncoder, open_encoder, same_passage_vectors
-from tilth.retrieval.encoder_build import ModelForBuild, build_encoder
+from tilth.retrieval.encoder_build import ModelForBuild, build_encoder, for_build, open_static
 from tilth.retrieval.passages import PassageSettings
 
 TEXTS = ["cow manure for tomatoes", "чем подкормить томаты", "", "hose 25 m"]
@@ -33,6 +33,13 @@ def test_what_is_saved_gives_the_same_vectors(e5: str, tmp_path: Path) -> None:
     assert ((served.encode_passages(TEXTS) * built.encode_passages(TEXTS)).sum(axis=1) > 0.99).all()
 
 
+def test_the_folder_of_a_graph_makes_no_vectors(e5: str, tmp_path: Path) -> None:
+    build_encoder(e5).save(tmp_path / "encoder")
+    for opened in (open_static, lambda folder: build_encoder(str(folder))):
+        with pytest.raises(InputError, match=r"only serves, and cannot make an index.*that it was made from"):
+            opened(tmp_path / "encoder")
+
+
 def test_a_static_form_serves_its_own_tokenizer(e5: str, tmp_path: Path) -> None:
     built = build_encoder(e5, "static")
     built.save(tmp_path / "encoder")
@@ -52,6 +59,52 @@ def test_a_model_that_is_static_already_stays_so(form: str, tmp_path: Path) -> N
     assert isinstance(served, StaticEncoder)
     assert built.identity["form"] == "static"
     np.testing.assert_array_equal(served.encode_passages(TEXTS), built.encode_passages(TEXTS))
+
+
+def test_the_folder_of_a_static_encoder_makes_an_index(
+    e5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_encoder(e5, "static")
+    first.save(tmp_path / "encoder")
+    monkeypatch.setattr("tilth.retrieval.sentence_encoder.find_spec", lambda *_: None)  # no torch
+    again = build_encoder(str(tmp_path / "encoder"))
+    assert again.identity == first.identity
+    np.testing.assert_array_equal(again.encode_passages(TEXTS), first.encode_passages(TEXTS))
+    portable = again.portable()
+    assert portable is not None
+    again.save(tmp_path / "copy")
+    for file in (tmp_path / "encoder").iterdir():
+        assert (tmp_path / "copy" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IndexFormatError, match="holds no encoder that can be read"):
+        open_static(tmp_path)
+
+
+@pytest.mark.parametrize("dimension", [1, 7])
+def test_the_first_numbers_of_a_static_encoder_are_one(e5: str, dimension: int) -> None:
+    whole = build_encoder(e5, "static")
+    encoder = whole.portable()
+    assert isinstance(encoder, StaticEncoder)
+    for short in (for_build(encoder, dimension), build_encoder(e5, "static", dimension=dimension)):
+        assert short.dimension == short.identity["dimension"] == dimension
+        wanted = encoder.shortened(dimension).encode_queries(TEXTS)
+        np.testing.assert_array_equal(short.encode_queries(TEXTS), wanted)
+        assert not same_passage_vectors(short.identity, whole.identity)
+    assert for_build(encoder).identity == whole.identity
+
+
+def test_dimensions_that_an_encoder_does_not_have_are_refused(e5: str) -> None:
+    encoder = build_encoder(e5, "static").portable()
+    assert isinstance(encoder, StaticEncoder)
+    for dimension in (0, -1, encoder.dimension + 1):
+        with pytest.raises(
+            SettingError, match=f"dimension is {dimension}; the encoder has {encoder.dimension}"
+        ):
+            for_build(encoder, dimension)
+    with pytest.raises(SettingError, match=r"has vectors of 32 numbers; only static ones can be cut"):
+        build_encoder(e5, dimension=16)
 
 
 def test_passages_leave_room_for_special_tokens_and_prefix(e5: str) -> None:

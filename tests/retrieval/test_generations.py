@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from tilth.errors import IndexFormatError, IndexLockedError, InputError
-from tilth.retrieval.generations import new_generation, open_generation, sweep, write_manifest
+from tilth.retrieval import generations
+from tilth.retrieval.generations import adopting, new_generation, open_generation, sweep, write_manifest
 
 
 def build(into: Path, content: str = "rows") -> None:
@@ -108,6 +109,54 @@ def test_of_two_builds_one_is_told(tmp_path: Path) -> None:
     ):
         build(tmp_path / "idx")
     build(tmp_path / "idx")
+
+
+def test_a_generation_is_adopted_from_another_folder(tmp_path: Path) -> None:
+    build(tmp_path, "a")
+    build(tmp_path / "candidate", "b")
+    with adopting(tmp_path, tmp_path / "candidate") as now:
+        assert (now.number, now.manifest["content"]) == (1, "a")
+    adopted = open_generation(tmp_path)
+    assert (adopted.number, adopted.manifest["content"]) == (2, "b")
+    del now
+    assert sweep(tmp_path)
+    with pytest.raises(IndexFormatError):
+        open_generation(tmp_path / "candidate")
+    (tmp_path / "encoders" / "1").mkdir(parents=True)
+    (tmp_path / "candidate.lock").touch()
+    build(tmp_path, "c")
+    assert open_generation(tmp_path).number == 3
+
+
+def test_what_is_not_to_be_adopted_leaves_both_folders_as_they_were(tmp_path: Path) -> None:
+    build(tmp_path, "a")
+    build(tmp_path / "candidate", "b")
+    with pytest.raises(InputError, match="other"), adopting(tmp_path, tmp_path / "candidate"):
+        raise InputError("other settings")
+    assert open_generation(tmp_path).manifest["content"] == "a"
+    assert open_generation(tmp_path / "candidate").manifest["content"] == "b"
+    (tmp_path / "candidate" / "generations" / "1" / "data").write_text("x")
+    with (
+        pytest.raises(IndexFormatError, match="wrong checksum"),
+        adopting(tmp_path, tmp_path / "candidate"),
+    ):
+        raise AssertionError("what is damaged is not adopted")
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["1"]
+
+
+def test_nobody_builds_while_a_generation_is_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, "a")
+    build(tmp_path / "candidate", "b")
+    monkeypatch.setattr(generations, "_BUILD_SECONDS", 0.0)
+    with (
+        filelock.FileLock(tmp_path / "lock"),
+        pytest.raises(IndexLockedError),
+        adopting(tmp_path, tmp_path / "candidate"),
+    ):
+        raise AssertionError("the builder has the lock")
+    with adopting(tmp_path, tmp_path / "candidate"), pytest.raises(IndexLockedError):
+        build(tmp_path, "c")
+    assert open_generation(tmp_path).manifest["content"] == "b"
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:

@@ -4,13 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from tilth.encoder_training.of_index import check_extra, encoder_of, train_from_store
 from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.texts import sampled
 from tilth.errors import InputError, SettingError
 from tilth.retrieval.build_settings import Progress
 from tilth.retrieval.encoder import FACTS, StaticEncoder
-from tilth.retrieval.encoder_build import ModelForBuild, build_encoder, for_build, open_static
+from tilth.retrieval.encoder_build import DEFAULT_MODEL, ModelForBuild, build_encoder, for_build, open_static
+from tilth.retrieval.legs import LEAST_LETTERS
 from tilth.store import Store
+
+AUTO = "auto"
+LEAST_PRODUCTS = 1_000  # for which an own encoder is trained without being asked for
+_TITLES = 1_000  # by which it is judged whether a model knows the words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +29,7 @@ class EncoderChoice:
         SettingError: both are the same, or there is a teacher and nothing to be taught.
     """
 
-    encoder: str  # a model's name or folder, or OWN
+    encoder: str  # a model's name or folder, OWN, or AUTO
     third: str | None  # OWN, or the folder of a static encoder
     form: str
     query_prefix: str | None
@@ -38,15 +46,19 @@ class EncoderChoice:
 
     @property
     def trains(self) -> bool:
-        """Whether the index is to have an own encoder, which the products must be stored for first."""
+        """Whether the index is to have an own encoder in any case."""
         return OWN in (self.encoder, self.third)
 
-    def check(self) -> None:
+    def check(self, into: Path) -> None:
         """Refuse, before anything is read, what cannot be done.
+
+        Args:
+            into: the index folder.
 
         Raises:
             InputError: the third list's encoder is not a static one.
             MissingExtraError: an encoder is to be trained, and the extra `build` is not installed.
+            IndexFormatError: the own encoder of the index is damaged.
         """
         if self.third not in (None, OWN) and not (Path(str(self.third)) / FACTS).is_file():
             raise InputError(
@@ -55,7 +67,7 @@ class EncoderChoice:
                 value=self.third,
                 remedy="Name one that `tilth encoder train` made, or own",
             )
-        if self.trains:
+        if self.trains and encoder_of(into) is None:
             check_extra()
 
     def open(
@@ -69,14 +81,16 @@ class EncoderChoice:
             progress: is told how far a training has come.
 
         Returns:
-            The encoder of the dense list, and that of the third.
+            The encoder of the dense list, and that of the third; where `AUTO` finds that an own encoder suits
+            the dense list, there is no third one beside it.
 
         Raises:
             InputError: an encoder cannot be loaded, or there are too few products to train one.
             SettingError: it has no such form or dimension.
             MissingExtraError: the extra `build` is not installed.
         """
-        names = [name for name in (self.encoder, self.third) if name is not None]
+        first = _suited(store) if self.encoder == AUTO else self.encoder
+        names = [first] if self.third in (None, first) else [first, str(self.third)]
         models = list(self._models(names, into, store, progress))
         return models[0], models[1] if len(models) > 1 else None
 
@@ -86,7 +100,7 @@ class EncoderChoice:
         for name in names:
             dimension = self.dimension if name == names[-1] else None
             if name == OWN:
-                yield for_build(self._own(into, store, progress), dimension)
+                yield for_build(self._own(into, store, progress, dimension), dimension)
             elif name == self.third:
                 yield for_build(open_static(Path(name)), dimension)
             else:
@@ -98,8 +112,28 @@ class EncoderChoice:
                     dimension=dimension,
                 )
 
-    def _own(self, into: Path, store: Store, progress: Progress) -> StaticEncoder:
+    def _own(self, into: Path, store: Store, progress: Progress, dimension: int | None) -> StaticEncoder:
         if found := encoder_of(into):
             return found
+        settings = EncoderSettings(seed=self.seed)
+        if dimension is not None and dimension > settings.dimension:
+            raise SettingError(
+                f"dimension is {dimension}; an own encoder is trained with {settings.dimension} here. "
+                "For more: tilth encoder train --dimension"
+            )
         teacher = None if self.teacher is None else build_encoder(self.teacher)
-        return train_from_store(into, store, EncoderSettings(seed=self.seed), progress, teacher=teacher)
+        return train_from_store(into, store, settings, progress, teacher=teacher)
+
+
+def _suited(store: Store) -> str:
+    """Return the packaged model where it knows the words of the titles, else an own encoder.
+
+    Of a few products nothing can be learned, whatever their language. See docs/encoders.md.
+    """
+    with store.snapshot() as snapshot:
+        if snapshot.count < LEAST_PRODUCTS:
+            return DEFAULT_MODEL
+        records = sampled(snapshot.records(), _TITLES, seed=0)
+    titles = [orjson.loads(record)["title"] for _, record in records]
+    known = build_encoder(DEFAULT_MODEL).letters_per_token(titles) >= LEAST_LETTERS
+    return DEFAULT_MODEL if known else OWN

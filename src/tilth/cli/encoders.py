@@ -1,4 +1,4 @@
-"""`tilth encoder`: the shop's own encoder, trained from its catalogue."""
+"""`tilth encoder`: the shop's own encoder, trained from its catalogue, and kept up to date."""
 
 import shutil
 from pathlib import Path
@@ -6,19 +6,35 @@ from typing import Annotated, Any
 
 import typer
 
-from tilth.cli.indexing import Columns, Json, StoreUrl, Strict, column_map, print_counts
+from tilth.cli.indexing import (
+    Columns,
+    Json,
+    StoreUrl,
+    Strict,
+    Workers,
+    column_map,
+    print_counts,
+    resources,
+)
+from tilth.cli.measuring import Index, QrelsFile, Queries
+from tilth.cli.releasing import RULES, BudgetMs, By, MostFall, Why, findings_table
 from tilth.cli.terminal import OUT, print_json, progress_bars
+from tilth.cli.updating import store_of
 from tilth.encoder_training.asked import Asked, asked_of
+from tilth.encoder_training.drift import MOST_FALL, drift
 from tilth.encoder_training.of_index import check_extra
+from tilth.encoder_training.retraining import Plan, Retrained, retrain
 from tilth.encoder_training.settings import SHARES, EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import InputError, SettingError
+from tilth.evaluation.gate import Rules
 from tilth.judgment_log import JudgmentLog
+from tilth.qrels import read_qrels
 from tilth.query import read_queries
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.encoder import StaticEncoder
-from tilth.retrieval.encoder_build import build_encoder
+from tilth.retrieval.encoder_build import build_encoder, open_static
 from tilth.retrieval.index import open_store
 
 app = typer.Typer(
@@ -93,6 +109,7 @@ def train(
         )
         chosen = sampled(products, sample, seed)
         encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
+    shutil.rmtree(work / "encoder", ignore_errors=True)  # of a training that was stopped while it saved
     encoder.save(work / "encoder")
     (work / "encoder").rename(into)
     shutil.rmtree(work)
@@ -101,7 +118,7 @@ def train(
         return
     print_counts("rejected", summary.reasons, None)
     print_trained(encoder)
-    OUT.print(f"{into} is ready: tilth index CATALOGUE --into DIR --encoder {into}", soft_wrap=True)
+    OUT.print(f"{into} is ready: tilth index CATALOGUE --into DIR --encoder {into}/", soft_wrap=True)
 
 
 def _check_into(into: Path) -> None:
@@ -179,4 +196,102 @@ def print_trained(encoder: StaticEncoder) -> None:
         f"{held_out['queries']:,} pseudo-queries of products that it was not trained on find them "
         f"with a mean reciprocal rank of {held_out['reciprocal_rank']:.3f}",
         soft_wrap=True,
+    )
+
+
+@app.command("drift")
+def show_drift(index: Index, store: StoreUrl = None, as_json: Json = False) -> None:
+    """Say how far the products have moved from those that the own encoder of an index was trained on."""
+    with store_of(index, store) as opened:
+        found = drift(index, opened)
+    remedy = f"tilth encoder retrain {index} --queries QUERIES --qrels QRELS"
+    if as_json:
+        print_json({"index": str(index), **found.to_json(), "remedy": remedy if found.drifted else None})
+        return
+    OUT.print(
+        f"{index}: {found.products:,} products now; its own encoder was trained on {found.trained_on:,}\n"
+        f"{found.whole_now:.1%} of the words of titles have a token of their own (of {found.looked_at:,} "
+        f"products); {found.whole_then:.1%} had one then",
+        soft_wrap=True,
+    )
+    if found.drifted:
+        OUT.print(f"drifted: more than {MOST_FALL * 100:g} points fewer. Retrain: {remedy}", soft_wrap=True)
+    else:
+        OUT.print(f"not drifted: no more than {MOST_FALL * 100:g} points fewer", soft_wrap=True)
+
+
+@app.command("retrain")
+def retrain_encoder(
+    index: Index,
+    queries: Queries,
+    qrels: QrelsFile,
+    teacher: Teacher = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="The folder of an own encoder, instead of training one.")
+    ] = None,
+    dimension: Annotated[
+        int | None, typer.Option(help="Numbers of a vector: 64, 128, 256 or 384; as many as now.")
+    ] = None,
+    steps: Steps = _DEFAULT.steps,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Even if the gate refuses it; needs --why.")] = False,
+    why: Why = "",
+    by: By = "",
+    most_fall: MostFall = RULES.most_fall,
+    budget_ms: BudgetMs = RULES.budget_ms,
+    store: StoreUrl = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Train the own encoder of an index anew, beside the searches; in force if the gate lets it in."""
+    if encoder is None:
+        check_extra()
+    elif teacher is not None:
+        raise SettingError("--teacher is for an encoder that is trained: leave out --encoder or --teacher")
+    plan = Plan(
+        queries=read_queries(queries),
+        qrels=read_qrels(qrels),
+        encoder=None if encoder is None else open_static(encoder),
+        teacher=None if teacher is None else build_encoder(teacher),
+        dimension=dimension,
+        steps=steps,
+        seed=seed,
+        rules=Rules(most_fall=most_fall, budget_ms=budget_ms),
+        force=force,
+        why=why,
+        by=by,
+    )
+    with store_of(index, store) as opened, progress_bars() as bars:
+        done = retrain(index, opened, plan, resources(workers, None), bars)
+    if as_json:
+        print_json(_outcome(index, done))
+    else:
+        OUT.print(findings_table(done.decision))
+    if done.release is None:
+        raise InputError(
+            f"the gate refuses the retrained encoder: {' '.join(done.decision.refusals).rstrip('.')}",
+            path=index,
+            remedy="Nothing has changed. Where people know better: --force --why TEXT",
+        )
+    if not as_json:
+        print_trained(done.encoder)
+        OUT.print(_sentence(index, done, done.release.name), soft_wrap=True)
+
+
+def _outcome(index: Path, done: Retrained) -> dict[str, Any]:
+    return {
+        "index": str(index),
+        "release": done.release and done.release.name,
+        "former": done.former and str(done.former),
+        "forced": done.release is not None and not done.decision.passed,
+        **done.decision.to_json(),
+        "encoder": facts_of(done.encoder),
+    }
+
+
+def _sentence(index: Path, done: Retrained, release: str) -> str:
+    return (
+        f"{release} is in force, with this encoder{'' if done.decision.passed else ', against the gate'}\n"
+        f"the former is kept, and comes back with: tilth encoder retrain {index} --queries QUERIES "
+        f"--qrels QRELS --encoder {done.former} --force --why TEXT"
     )

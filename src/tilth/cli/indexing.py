@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tilth.cli.encoder_choice import EncoderChoice
+from tilth.cli.encoder_choice import AUTO, EncoderChoice
 from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
 from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
@@ -60,8 +60,14 @@ StoreUrl = Annotated[
     ),
 ]
 Into = Annotated[Path, typer.Option(help="The index folder.")]
+ModelName = Annotated[str, typer.Option("--encoder", help="A model's name or folder.")]
 EncoderName = Annotated[
-    str, typer.Option("--encoder", help="A model's name or folder; own: trained on this catalogue alone.")
+    str,
+    typer.Option(
+        "--encoder",
+        help="A model's name or folder; own: trained on this catalogue alone; auto: "
+        f"{DEFAULT_MODEL} where it knows the words, else own.",
+    ),
 ]
 Form = Annotated[
     str, typer.Option(help="How it serves: float32, int8, or static (distilled; fastest on a CPU).")
@@ -94,7 +100,7 @@ def index(
     store_only: Annotated[
         bool, typer.Option("--store-only", help="Store the catalogue; build later.")
     ] = False,
-    encoder: EncoderName = DEFAULT_MODEL,
+    encoder: EncoderName = AUTO,
     third: Annotated[
         str | None,
         typer.Option(help="A further encoder, for a third list: own, or the folder of a static one."),
@@ -129,7 +135,7 @@ def index(
         dimension=dimension,
         seed=seed,
     )
-    choice.check()
+    choice.check(into)
     settings = BuildSettings(
         passages=_passage_settings(passages, max_tokens),
         recall=recall,
@@ -149,16 +155,13 @@ def index(
             if catalogue
             else None
         )
-        if products is not None and (store_only or choice.trains):
+        if products is not None:
             store_catalogue(products, opened, bars)
-            products = None
         manifest = None
         if not store_only:
             model, own = choice.open(into, opened, bars)
             source: dict[str, object] = {"files": [str(path) for path in catalogue or []]}
-            manifest = build_index(
-                into, opened, model, settings, bars, own=own, products=products, source=source
-            )
+            manifest = build_index(into, opened, model, settings, bars, own=own, source=source)
     if as_json:
         facts = _facts(manifest) if manifest else {}
         print_json({"index": str(into), **summary.to_json(), **facts})
@@ -170,7 +173,7 @@ def encode(
     into: Annotated[Path, typer.Argument(help="The index folder, whose store holds the catalogue.")],
     shard: Annotated[str, typer.Option(help="Which part: 1/4 is the first of four.")] = "1/1",
     store: StoreUrl = None,
-    encoder: EncoderName = DEFAULT_MODEL,
+    encoder: ModelName = DEFAULT_MODEL,
     form: Form = "float32",
     query_prefix: QueryPrefix = None,
     passage_prefix: PassagePrefix = None,

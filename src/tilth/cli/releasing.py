@@ -28,11 +28,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-_RULES = Rules()
+RULES = Rules()
 
 Index = Annotated[Path, typer.Argument(help="The index folder.")]
 Why = Annotated[str, typer.Option(help="The reason, for the history.")]
 By = Annotated[str, typer.Option(envvar="USER", help="Who does it, for the history.")]
+MostFall = Annotated[float, typer.Option(help="Most that the measure may fall in a slice.")]
+BudgetMs = Annotated[float, typer.Option(help="Most milliseconds that it may add to a search, at p99.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -86,12 +88,8 @@ def promote(
     force: Annotated[bool, typer.Option("--force", help="Even if the gate refuses it; needs --why.")] = False,
     why: Why = "",
     by: By = "",
-    most_fall: Annotated[
-        float, typer.Option(help="Most that the measure may fall in a slice.")
-    ] = _RULES.most_fall,
-    budget_ms: Annotated[
-        float, typer.Option(help="Most milliseconds that it may add to a search, at p99.")
-    ] = _RULES.budget_ms,
+    most_fall: MostFall = RULES.most_fall,
+    budget_ms: BudgetMs = RULES.budget_ms,
     as_json: Json = False,
 ) -> None:
     """Search with a release from now on, in running processes too, if the gate lets it in."""
@@ -102,7 +100,7 @@ def promote(
     if as_json:
         print_json({"release": name, **decision.to_json(), "forced": force and not decision.passed})
     else:
-        OUT.print(_findings_table(decision))
+        OUT.print(findings_table(decision))
     promote_release(index, name, decision.to_json(), force=force, why=why, by=by)
     if not as_json:
         OUT.print(f"{name} is in force" + ("" if decision.passed else ", against the gate"))
@@ -173,7 +171,8 @@ def _differences(evidence: Evidence) -> list[Difference]:
     return [d for d in evidence.differences if (d.system, d.measure) == wanted]
 
 
-def _findings_table(decision: Decision) -> Table:
+def findings_table(decision: Decision) -> Table:
+    """Return a row for each finding of the gate, as it is printed."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in decision.findings:
         failed = "warning" if finding.warning else "refused"

@@ -43,7 +43,7 @@ def upsert(
     """Store new and changed products: durable when the command ends, and found within a second."""
     summary = Summary()
     with (
-        _store_of(index, store) as opened,
+        store_of(index, store) as opened,
         writing_rejections(index / "rejected.jsonl") as reject,
         progress_bars() as bars,
     ):
@@ -71,7 +71,7 @@ def delete(
     ids = [*(product_ids or []), *(_lines(file) if file else [])]
     if not ids:
         raise InputError("no product id was given", remedy="Name some, or a file of them: --file IDS")
-    with _store_of(index, store) as opened:
+    with store_of(index, store) as opened:
         written = opened.delete(ids)
         pending = written.sequence - _built_at(index)
     if as_json:
@@ -88,7 +88,7 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Build the next generation from the store, beside the searches, and switch to it."""
-    with _store_of(index, store) as opened, progress_bars() as bars:
+    with store_of(index, store) as opened, progress_bars() as bars:
         manifest = compact_index(index, opened, resources(workers, memory), bars)
     if as_json:
         facts = {key: manifest[key] for key in ("catalogue", "passages", "legs", "store")}
@@ -101,8 +101,8 @@ def compact(
     )
 
 
-def _store_of(index: Path, url: str | None) -> Store:
-    """Open the store of an index that must exist."""
+def store_of(index: Path, url: str | None) -> Store:
+    """Open the store of an index, which must exist and be of this store."""
     generation = open_generation(index, checksums=False)
     store = open_store(index, url, create=False)
     check_store(generation, store)

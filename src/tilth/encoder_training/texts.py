@@ -46,7 +46,7 @@ def _attributes(product: Product) -> Iterator[tuple[str, str]]:
 
 
 def sampled(products: Iterable[_T], most: int, seed: int) -> list[_T]:
-    """Draw products, or their records, from a stream, each with the same chance, in memory for no more than `most`.
+    """Draw products or their records from a stream, each with the same chance, and keep no more than `most`.
 
     Vitter, "Random Sampling with a Reservoir", ACM TOMS 11 (1985), algorithm R.
 

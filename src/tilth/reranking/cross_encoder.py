@@ -6,7 +6,7 @@ A folder holds `cross_encoder.json` (what it is), `tokenizer.json` and `model.on
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,10 @@ from tokenizers import Encoding, Tokenizer
 from tilth.errors import IndexFormatError, InputError
 from tilth.files import replacing
 from tilth.reranking.model_files import read_checked, read_facts
-from tilth.retrieval.onnx import runtime
+from tilth.retrieval.onnx import open_graph
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 FORMAT = "tilth-cross-encoder"
 FORMAT_VERSION = 1
@@ -33,7 +36,7 @@ class CrossEncoderModel:
 
     def __init__(
         self,
-        session: runtime.InferenceSession,
+        session: "InferenceSession",
         tokenizer: Tokenizer,
         facts: dict[str, Any],
         folder: Path,
@@ -72,10 +75,7 @@ class CrossEncoderModel:
             max_tokens = int(facts["max_tokens"])
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(f"{folder}: the model is damaged ({error}). Train it again") from error
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = open_graph(graph, threads)
         truncating = Tokenizer.from_buffer(tokenizer)
         truncating.enable_truncation(max_tokens)
         return cls(session, truncating, facts, folder)

@@ -23,6 +23,7 @@ from tilth.retrieval.dense import DenseIndex, DenseSettings, build_dense
 from tilth.retrieval.encoder import same_passage_vectors
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.generations import (
+    Generation,
     explaining_faults,
     is_sound,
     new_generation,
@@ -92,6 +93,7 @@ def build_index(
     own: BuildEncoder | None = None,
     products: Iterable[Product] | None = None,
     source: Mapping[str, object] = MappingProxyType({}),
+    after: Path | None = None,
 ) -> dict[str, Any]:
     """Build a generation of what a store holds, and switch the index folder to it.
 
@@ -104,6 +106,7 @@ def build_index(
         own: the shop's own encoder, for a third list of the fusion: a second vector of the same passages.
         products: the whole catalogue: the store holds exactly these first. None: what the store holds.
         source: facts about the catalogue for the manifest.
+        after: an index folder whose vectors are reused; None: `into`.
 
     Returns:
         The manifest.
@@ -119,7 +122,7 @@ def build_index(
     with new_generation(into) as folder:
         if products is not None:
             store_catalogue(products, store, progress)
-        manifest = _build(folder, into, store, encoders, settings, progress, source)
+        manifest = _build(folder, into, after or into, store, encoders, settings, progress, source)
     shutil.rmtree(into / _CACHE, ignore_errors=True)
     return manifest
 
@@ -152,28 +155,49 @@ def compact_index(into: Path, store: Store, resources: Resources, progress: Prog
     manifest = generation.manifest
     if manifest["store"]["sequence"] == store.last_sequence() and is_sound(generation):
         return manifest
-    verify_files(generation, *(f"{name}/{ENCODER_FOLDER}/" for name in manifest["legs"]))
-    source = {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
-    settings = _settings_of(manifest, resources)
-    encoders = [
-        KeptEncoder(
-            generation.folder / name / ENCODER_FOLDER,
-            manifest["legs"][name]["encoder"],
-            manifest["legs"][name]["reserved"],
-            threads=resources.threads,
-        )
-        for name in LEGS
-        if name in manifest["legs"]
-    ]
-    encoder, *others = encoders
+    encoder, *others = kept_encoders(generation, resources.threads).values()
     own = others[0] if others else None
     del generation  # so that it is removed when it has been replaced
+    settings, source = settings_of(manifest, resources), source_of(manifest)
     return build_index(into, store, encoder, settings, progress, own=own, source=source)
 
 
-def _settings_of(manifest: dict[str, Any], resources: Resources) -> BuildSettings:
+def kept_encoders(generation: Generation, threads: int) -> dict[str, BuildEncoder]:
+    """Return the encoders of a generation, by leg, as the next one is built with them.
+
+    Args:
+        generation: an opened one.
+        threads: how many one call may use.
+
+    Returns:
+        The encoders, in the order of `LEGS`.
+
+    Raises:
+        IndexFormatError: one is damaged.
+    """
+    legs = generation.manifest["legs"]
+    verify_files(generation, *(f"{name}/{ENCODER_FOLDER}/" for name in legs))
+    return {
+        name: KeptEncoder(
+            generation.folder / name / ENCODER_FOLDER,
+            legs[name]["encoder"],
+            legs[name]["reserved"],
+            threads=threads,
+        )
+        for name in LEGS
+        if name in legs
+    }
+
+
+def settings_of(manifest: Mapping[str, Any], resources: Resources) -> BuildSettings:
+    """Return what a generation was built with, from its manifest, but with other resources."""
     lexical = LexicalSettings(**manifest["lexical"])
     return BuildSettings(passage_settings(manifest), lexical, **manifest["build"], resources=resources)
+
+
+def source_of(manifest: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the manifest of a generation says of its catalogue's origin."""
+    return {name: fact for name, fact in manifest["catalogue"].items() if name != "products"}
 
 
 def encode_shard(
@@ -231,6 +255,7 @@ def _unseen(share: float) -> None:
 def _build(
     folder: Path,
     into: Path,
+    after: Path,
     store: Store,
     encoders: Mapping[str, BuildEncoder],
     settings: BuildSettings,
@@ -246,7 +271,7 @@ def _build(
         for name, encoder in encoders.items():
             (folder / name).mkdir()
             cache = caches.enter_context(VectorCache(into / _CACHE, encoder.identity, encoder.dimension))
-            known = [cache, *_vectors_before(into, encoder)]
+            known = [cache, *_vectors_before(after, encoder)]
             vectors[name] = VectorWriter(folder / name / CODES, encoder.dimension, known, cache)
         rows = write_rows(folder, snapshot, encoders, settings, vectors, progress, watch)
     legs = {}

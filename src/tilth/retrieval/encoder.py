@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from tilth.errors import IndexFormatError
 from tilth.protocols import Encoder, Vectors
-from tilth.retrieval.onnx import runtime
+from tilth.retrieval.onnx import open_graph
 
 FACTS = "encoder.json"
 TOKENIZER = "tokenizer.json"
@@ -123,12 +123,7 @@ class OnnxEncoder:
         self._batch = 1 if facts.form == "int8" else _BATCH
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.enable_truncation(facts.max_tokens)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = runtime.InferenceSession(
-            str(folder / ONNX_MODEL), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_graph(str(folder / ONNX_MODEL), threads)
 
     @property
     def dimension(self) -> int:

@@ -2,7 +2,7 @@
 
 DIR/current                 {"generation": 3, "manifest": XXH3-128}: replaced in one step, the switch
 DIR/generations/3/          manifest.json and the files that it lists with their checksums
-DIR/lock                    held while a generation is being built
+DIR/lock                    held while a generation is being built or adopted
 
 Who reads a generation holds a shared lock on its manifest; a generation that is not the current one is
 removed as soon as nobody holds one. The system releases locks when a process ends, however it ends.
@@ -37,9 +37,10 @@ _NUMBER = re.compile(r"\d+$")
 _OURS = frozenset(
     {_CURRENT, _GENERATIONS, "lock", "rejected.jsonl", "fusion.json", "vectors", "released", "releases"}
     | {"feedback", "store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "store.sqlite-journal"}
-    | {"training", "candidate"}
+    | {"training", "candidate", "candidate.lock", "encoders"}
 )
 _LOCK_SECONDS = 1.0  # that a builder waits for a sweep
+_BUILD_SECONDS = 3_600.0  # that who adopts a generation, which took as long to make, waits for a builder
 _BLOCK = 1 << 22  # bytes hashed at a time
 
 _FULL = "the disk is full. Free some space, then try again"
@@ -91,11 +92,43 @@ def new_generation(into: Path) -> Iterator[Path]:
         IndexWriteError: it cannot be written to.
     """
     claim(into)
-    with explaining_faults(into), _locked(into):
+    with _next_generation(into, _LOCK_SECONDS) as aside:
+        aside.mkdir(parents=True)
+        yield aside
+
+
+@contextmanager
+def adopting(into: Path, other: Path) -> Iterator[Generation]:
+    """Make the generation of another index folder the next one here: moved and switched to as the block ends.
+
+    The block runs while nobody builds here. If it raises, the index stays as it was, and so it does if the
+    process is killed before the switch; the other folder is of no use then.
+
+    Args:
+        into: an index folder with a generation.
+        other: the other one, on the same disk; nobody else uses it.
+
+    Yields:
+        The current generation, which nobody replaces meanwhile.
+
+    Raises:
+        IndexFormatError: there is no generation here, or that of the other folder is damaged.
+        IndexLockedError: another process builds into the folder, and does not end.
+        IndexWriteError: it cannot be written to.
+    """
+    generation = open_generation(other)
+    with _next_generation(into, _BUILD_SECONDS) as aside:
+        yield open_generation(into, checksums=False)
+        generation.folder.rename(aside)
+
+
+@contextmanager
+def _next_generation(into: Path, patience: float) -> Iterator[Path]:
+    """Name the folder that is switched to if the block ends well, and that is removed if it does not."""
+    with explaining_faults(into), _locked(into, patience):
         number = max(_numbers(into), default=0) + 1
         _remove_left_overs(into)
         aside = into / _GENERATIONS / f"{_ASIDE}{number}"
-        aside.mkdir(parents=True)
         try:
             yield aside
             _switch(into, aside, number)
@@ -104,10 +137,10 @@ def new_generation(into: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(into: Path) -> Iterator[None]:
+def _locked(into: Path, patience: float) -> Iterator[None]:
     lock = filelock.FileLock(into / "lock")
     try:
-        lock.acquire(timeout=_LOCK_SECONDS)
+        lock.acquire(timeout=patience)
     except filelock.Timeout as error:
         raise IndexLockedError(
             f"{into}: another process is building into this folder. Wait for it, or build into another"
