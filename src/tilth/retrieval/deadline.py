@@ -80,6 +80,9 @@ class Deadline:
         Args:
             stage: what is about to be done.
             sparing: stages to come whose time is not to be spent on this one.
+
+        Returns:
+            Whether the stage may begin.
         """
         left = self.left() - sum(map(self._costs.expected, sparing))
         cost = self._costs.expected(stage)
