@@ -36,7 +36,7 @@ class EncoderSettings:
     strange: float = 0.4  # share of queries with a word or two that have nothing to do with the product
     hard_negatives: float = 0.0  # share of queries that are also told from the nearest wrong products
     teaching: float = 3.0  # weight of the teacher's similarities beside the pairs
-    taught: int = 30_000  # pseudo-queries that a teacher encodes
+    taught: int = 60_000  # pseudo-queries that a teacher encodes
     seed: int = 0
 
     def __post_init__(self) -> None:
