@@ -11,7 +11,7 @@ import pytest
 from commands import Command, Outcome
 from fakes import WordEncoder, own_encoder
 from shop import index as build
-from tilth.cli import indexing
+from tilth.cli import encoder_choice, indexing
 from tilth.cli.main import main
 from tilth.pipeline import open_index
 from tilth.promotions import promote
@@ -48,7 +48,8 @@ def tilth(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build with a light encoder: what is tested here is the command, not the model."""
-    monkeypatch.setattr(indexing, "build_encoder", lambda *_, **__: WordEncoder())
+    for module in (encoder_choice, indexing):
+        monkeypatch.setattr(module, "build_encoder", lambda *_, **__: WordEncoder())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class HeldOut:
     """Pseudo-queries of products that are not trained on, and the products among which they are sought."""
 
     def __init__(self, material: Material, batches: Batches, seed: int) -> None:
-        """Draw them; without held-out products there is nothing to measure."""
+        """Draw them; the material holds at least one product out."""
         random, numbers = Random(f"{seed}:held out"), np.random.default_rng([seed, 1])
         self.queries = min(_QUERIES, 4 * len(material.held))
         others = material.learned
@@ -28,7 +28,7 @@ class HeldOut:
         numbers_of, self._places = material.passages_of(rows)
         self._starts = np.flatnonzero(np.diff(self._places, prepend=-1))
         self._passages = material.bags.take(numbers_of)
-        self._wanted = np.arange(self.queries) % max(len(material.held), 1)
+        self._wanted = np.arange(self.queries) % len(material.held)
         texts = [batches.pseudo_query(int(rows[place]), random) for place in self._wanted]
         self._queries = Bags.of(material.tokenizer, texts)
 

@@ -165,7 +165,7 @@ class _Training:
         value = self._held_out.measure(self.student.table)
         gains = value > max((before for _, before in course.curve), default=-1.0)
         course.curve.append((course.step, value))
-        course.stale = 0 if gains or not self._held_out.queries else course.stale + 1
+        course.stale = 0 if gains else course.stale + 1
         if course.stale == _PATIENCE:
             course.fall_from = min(course.fall_from, course.step)
         self._mine()
