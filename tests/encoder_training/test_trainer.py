@@ -384,3 +384,25 @@ def test_a_folder_keeps_what_is_told_of_the_training(encoder: StaticEncoder, tmp
     assert encoder.training is not None
     assert opened.training["settings"] == encoder.training["settings"]
     assert [tuple(each) for each in opened.training["curve"]] == encoder.training["curve"]
+
+
+def test_products_described_in_two_languages_bring_both_into_one_space(tmp_path: Path) -> None:
+    """A Russian word finds the product whose text has its English counterpart alone."""
+    words = {
+        "rose": "роза", "spade": "лопата", "hose": "шланг", "lime": "известь", "peat": "торф",
+        "seed": "семена", "glove": "перчатки", "rake": "грабли", "mower": "косилка", "pot": "горшок",
+        "bulb": "луковица", "net": "сетка",
+    }  # fmt: skip
+    english = list(words)
+    both = [
+        Product(
+            id=f"b{number}",
+            title=f"{english[number % 12]} {english[number * 5 % 11]}",
+            description=f"{words[english[number % 12]]} {words[english[number * 5 % 11]]}",
+        )
+        for number in range(132)  # every word beside each of eleven others
+    ]
+    encoder = trained(both, tmp_path, replace(LONGER, steps=120, slips=0.0, strange=0.0))
+    queries = encoder.encode_queries(list(words.values()))
+    found = reciprocal_rank(queries, encoder.encode_passages(english), range(12))
+    assert found > 0.9, "by chance it is 0.26"
