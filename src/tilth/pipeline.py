@@ -132,8 +132,8 @@ class Pipeline:
             IndexFormatError: the release in force is damaged.
         """
         self.live, self._follows = live, ranking is None
-        self._fused = live.view.lists  # that the ranking was read for
-        self.ranking = ranking or read_ranking(live.path, len(self._fused))
+        self._fused = live.view.lists, live.view.index.own  # that the ranking was read for
+        self.ranking = ranking or read_ranking(live.path, len(live.view.lists), own=live.view.index.own)
         self.texts = ProductTexts(live)
         self._costs = Costs()
 
@@ -298,7 +298,7 @@ class Pipeline:
 
     def plain(self) -> "Pipeline":
         """Return what searches the same index by the fusion alone, whatever release is in force."""
-        return Pipeline(self.live, plain_ranking(self.live.path, len(self.lists)))
+        return Pipeline(self.live, plain_ranking(self.live.path, len(self.lists), own=self.index.own))
 
     def tfidf(self) -> TfidfRetriever:
         """Fit the classical baseline on all passages, which takes time and memory for all of them."""
@@ -347,10 +347,11 @@ class Pipeline:
             IndexFormatError: a new generation or release is damaged; the one before is searched on.
             StoreError: the store cannot be read; what was read before is searched on.
         """
-        lists = self.live.refresh().lists
-        if self._follows and (lists != self._fused or is_overtaken(self.ranking, self.live.path)):
-            self.ranking = read_ranking(self.live.path, len(lists))
-            self._fused = lists
+        view = self.live.refresh()
+        fused = view.lists, view.index.own
+        if self._follows and (fused != self._fused or is_overtaken(self.ranking, self.live.path)):
+            self.ranking = read_ranking(self.live.path, len(view.lists), own=view.index.own)
+            self._fused = fused
 
     def following(self) -> AbstractContextManager[None]:
         """Refresh in the background while a block runs: every change is found within a second."""

@@ -18,12 +18,13 @@ class Ranking:
     release: str | None = None
 
 
-def read_ranking(into: Path, lists: int) -> Ranking:
+def read_ranking(into: Path, lists: int, *, own: bool = False) -> Ranking:
     """Read how an index orders its candidates.
 
     Args:
         into: the index folder.
         lists: how many ranked lists the index has.
+        own: whether the encoder of the dense list is an own one.
 
     Returns:
         The ranking of the release in force; without one, the fusion alone.
@@ -32,12 +33,12 @@ def read_ranking(into: Path, lists: int) -> Ranking:
         IndexFormatError: the release in force is damaged, or was trained with other features.
     """
     release = current(into)
-    return plain_ranking(into, lists) if release is None else ranking_of(release)
+    return plain_ranking(into, lists, own=own) if release is None else ranking_of(release)
 
 
-def plain_ranking(into: Path, lists: int) -> Ranking:
-    """Return the fusion alone that an index folder of so many lists names, whatever release is in force."""
-    return Ranking(read_fusion(into, lists))
+def plain_ranking(into: Path, lists: int, *, own: bool = False) -> Ranking:
+    """Return the fusion alone that an index folder names, whatever is in force; see `read_fusion`."""
+    return Ranking(read_fusion(into, lists, own=own))
 
 
 def ranking_of(release: Release) -> Ranking:

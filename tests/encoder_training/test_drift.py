@@ -10,10 +10,10 @@ from fakes import kept_encoder
 from shop import index
 from tilth.catalog import Product
 from tilth.encoder_training.drift import Drift, drift
-from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.vocabulary import learn_tokenizer
 from tilth.errors import IndexFormatError, InputError
-from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
+from tilth.retrieval.encoder import OWN, EncoderFacts, StaticEncoder
 from tilth.retrieval.encoder_build import for_build
 from tilth.retrieval.index import open_store
 

@@ -52,14 +52,15 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 def test_the_contrastive_loss_is_the_weighted_cross_entropy(dimensions: tuple, further: int) -> None:
     queries, passages = RANDOM.normal(size=(5, 6)), RANDOM.normal(size=(5 + further, 6))
     weights = np.array([1.0, 0.5, 1.0, 2.0, 0.0])
-    loss = contrastive(*tensors(queries, passages, weights), 0.2, dimensions)
+    loss = contrastive(*tensors(queries, passages, weights, np.arange(len(passages))), 0.2, dimensions)
     assert float(loss) == pytest.approx(by_hand(queries, passages, weights, 0.2, dimensions), rel=1e-9)
 
 
 def test_lengths_do_not_matter() -> None:
     queries, passages, weights = RANDOM.normal(size=(4, 6)), RANDOM.normal(size=(4, 6)), np.ones(4)
     one, other = (
-        contrastive(*tensors(scale * queries, passages / scale, weights), 0.1, (6, 2)) for scale in (1, 7.5)
+        contrastive(*tensors(scale * queries, passages / scale, weights, np.arange(4)), 0.1, (6, 2))
+        for scale in (1, 7.5)
     )
     assert float(one) == pytest.approx(float(other), rel=1e-9)
 
@@ -67,17 +68,33 @@ def test_lengths_do_not_matter() -> None:
 def test_a_pair_without_weight_does_not_count() -> None:
     queries, passages = RANDOM.normal(size=(3, 6)), RANDOM.normal(size=(3, 6))
     weights = np.array([1.0, 1.0, 0.0])
-    before = float(contrastive(*tensors(queries, passages, weights), 0.1, (6,)))
+    before = float(contrastive(*tensors(queries, passages, weights, np.arange(len(passages))), 0.1, (6,)))
     queries[2] *= -1
-    assert float(contrastive(*tensors(queries, passages, weights), 0.1, (6,))) == pytest.approx(before)
+    assert float(
+        contrastive(*tensors(queries, passages, weights, np.arange(len(passages))), 0.1, (6,))
+    ) == pytest.approx(before)
+
+
+def test_other_passages_of_the_same_product_are_no_negatives() -> None:
+    queries, passages, weights = RANDOM.normal(size=(3, 6)), RANDOM.normal(size=(4, 6)), np.ones(3)
+    owners = np.array([7, 8, 7, 8])  # passages 0 and 2 are of one product, 1 and 3 of another
+    loss = contrastive(*tensors(queries, passages, weights, owners), 0.2, (6,))
+    scores = cosines(queries, passages, 6) / 0.2
+    seen = [[0, 1, 3], [1, 0, 2], [2, 1, 3]]  # each query's own passage first
+    wanted = np.mean([-log_softmax(scores[None, row, places])[0, 0] for row, places in enumerate(seen)])
+    assert float(loss) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_found_pairs_cost_nothing_and_equal_ones_the_log_of_their_number() -> None:
     eye, ones = np.eye(4), np.ones((4, 4))
-    assert float(contrastive(*tensors(eye, eye, np.ones(4)), 0.01, (4,))) == pytest.approx(0, abs=1e-9)
-    assert float(contrastive(*tensors(ones, ones, np.ones(4)), 0.01, (4,))) == pytest.approx(np.log(4))
+    assert float(contrastive(*tensors(eye, eye, np.ones(4), np.arange(4)), 0.01, (4,))) == pytest.approx(
+        0, abs=1e-9
+    )
+    assert float(contrastive(*tensors(ones, ones, np.ones(4), np.arange(4)), 0.01, (4,))) == pytest.approx(
+        np.log(4)
+    )
     # seen through its first number alone, every row but one is nothing: all passages are equally near
-    found = float(contrastive(*tensors(eye, eye, np.ones(4)), 0.01, (1,)))
+    found = float(contrastive(*tensors(eye, eye, np.ones(4), np.arange(4)), 0.01, (1,)))
     assert found == pytest.approx(3 / 4 * np.log(4), abs=1e-6)
 
 
@@ -115,7 +132,7 @@ def test_gradients_are_those_of_finite_differences(loss: str) -> None:
     parameter = torch.tensor(table, requires_grad=True)
     one, other = (sums(parameter, bags_of(bags)) for bags in (queries, passages))
     if loss == "contrastive":
-        result = contrastive(one, other, torch.tensor(weights), 0.3, (4, 2))
+        result = contrastive(one, other, torch.tensor(weights), torch.arange(4), 0.3, (4, 2))
     else:
         result = taught(one, other, torch.tensor(similarities), 0.3, 0.2, (4, 2))
     result.backward()

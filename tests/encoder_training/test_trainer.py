@@ -13,13 +13,13 @@ from tilth.catalog import Product
 from tilth.encoder_training import trainer
 from tilth.encoder_training.asked import Asked
 from tilth.encoder_training.held_out import HeldOut
-from tilth.encoder_training.settings import NESTED, OWN, EncoderSettings
+from tilth.encoder_training.settings import NESTED, EncoderSettings
 from tilth.encoder_training.student import Student
 from tilth.encoder_training.trainer import LEAST_PRODUCTS
 from tilth.encoder_training.vocabulary import whole_words
 from tilth.errors import InputError
 from tilth.protocols import Vectors
-from tilth.retrieval.encoder import StaticEncoder, normalise, open_encoder
+from tilth.retrieval.encoder import OWN, StaticEncoder, normalise, open_encoder
 from trainings import SHORT, TEXTS, content, reciprocal_rank, shop_products, trained
 
 LONGER = replace(SHORT, dimension=128, vocabulary=1_500, batch=64, steps=40)

@@ -7,11 +7,11 @@ from pathlib import Path
 import orjson
 
 from tilth.encoder_training.of_index import check_extra, encoder_of, train_from_store
-from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import InputError, SettingError
 from tilth.retrieval.build_settings import Progress
-from tilth.retrieval.encoder import FACTS, StaticEncoder
+from tilth.retrieval.encoder import FACTS, OWN, StaticEncoder
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, ModelForBuild, build_encoder, for_build, open_static
 from tilth.retrieval.legs import LEAST_LETTERS
 from tilth.store import Store

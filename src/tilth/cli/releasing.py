@@ -17,8 +17,10 @@ from tilth.promotions import repair as repair_released
 from tilth.promotions import rollback as roll_back
 from tilth.releases import HYBRID, Release, current_name, open_release, releases
 from tilth.releases import propose as propose_release
+from tilth.retrieval.encoder import OWN
 from tilth.retrieval.generations import open_generation
 from tilth.retrieval.index import read_fusion
+from tilth.retrieval.legs import LEGS
 from tilth.serve.releasing import list_releases as list_of_releases
 from tilth.serve.releasing import release_to_json
 
@@ -54,10 +56,11 @@ def propose(
     content = _read_object(evidence)
     _evidence_of(content, evidence)
     legs = open_generation(index, checksums=False).manifest["legs"]
+    own = legs[LEGS[0]]["encoder"]["name"] == OWN
     release = propose_release(
         index,
         name=name,
-        fusion=read_fusion(index, 1 + len(legs)),
+        fusion=read_fusion(index, 1 + len(legs), own=own),
         model_folder=model,
         calibration=None if calibration is None else _read_object(calibration),
         evidence=content,

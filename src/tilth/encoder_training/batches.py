@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.encoder_training.asked import Asked
-from tilth.encoder_training.bags import Bags
+from tilth.encoder_training.bags import Bags, Numbers
 from tilth.encoder_training.material import Material
 from tilth.encoder_training.pair_sources import CATALOGUE, from_title
 from tilth.encoder_training.settings import EncoderSettings
@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     queries: Bags  # B
     passages: Bags  # B or more; those from B on belong to none
     weights: npt.NDArray[np.float32]  # (B,) of the pairs
+    owners: Numbers  # the row of the product of each passage
 
 
 class Batches:
@@ -84,6 +85,7 @@ class Batches:
             Bags.of(self._material.tokenizer, [self._disturbed(query, random) for query, _ in pairs]),
             passages.thinned(self._settings.dropped, numbers),
             np.array([weight for _, weight in pairs], np.float32),
+            shown,
         )
 
     def pseudo_query(self, row: int, random: Random) -> str:

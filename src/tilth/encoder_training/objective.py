@@ -24,6 +24,7 @@ def contrastive(
     queries: torch.Tensor,
     passages: torch.Tensor,
     weights: torch.Tensor,
+    owners: torch.Tensor,
     temperature: float,
     dimensions: Sequence[int],
 ) -> torch.Tensor:
@@ -33,6 +34,7 @@ def contrastive(
         queries: (B, D), of any length.
         passages: (B or more, D); passage n belongs to query n.
         weights: (B,) of the pairs, not all 0.
+        owners: (P,) the product of each passage: other passages of a query's product are left out.
         temperature: what cosines are divided by.
         dimensions: how many of the first of D are compared.
 
@@ -40,10 +42,13 @@ def contrastive(
         A number from 0.
     """
     targets = torch.arange(len(queries))
-    losses = [
-        functional.cross_entropy(_cosines(queries, passages, d) / temperature, targets, reduction="none")
-        for d in dimensions
-    ]
+    others = owners[: len(queries), None] == owners
+    others[targets, targets] = False
+    losses = []
+    for d in dimensions:
+        logits = _cosines(queries, passages, d) / temperature
+        logits = logits.masked_fill(others, -torch.inf)
+        losses.append(functional.cross_entropy(logits, targets, reduction="none"))
     return (torch.stack(losses).mean(dim=0) * weights).sum() / weights.sum()
 
 

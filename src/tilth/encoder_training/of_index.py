@@ -9,11 +9,11 @@ import orjson
 
 from tilth.catalog import product_from_json
 from tilth.encoder_training.asked import Asked
-from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import IndexFormatError, MissingExtraError
 from tilth.retrieval.build_settings import BuildEncoder, Progress
-from tilth.retrieval.encoder import StaticEncoder
+from tilth.retrieval.encoder import OWN, StaticEncoder
 from tilth.retrieval.encoder_build import open_static
 from tilth.retrieval.generations import Generation, open_generation, verify_files
 from tilth.retrieval.legs import ENCODER_FOLDER

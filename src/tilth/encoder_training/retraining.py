@@ -20,7 +20,7 @@ import numpy as np
 
 from tilth.encoder_training.drift import trained_encoder
 from tilth.encoder_training.of_index import own_leg, train_from_store
-from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.settings import EncoderSettings
 from tilth.errors import IndexLockedError, InputError, SettingError
 from tilth.evaluation.experiment import evaluate
 from tilth.evaluation.gate import HELD_OUT, Decision, Evidence, Rules, decide
@@ -37,7 +37,7 @@ from tilth.ranking import Ranking
 from tilth.releases import HYBRID, Release, current, current_name, propose
 from tilth.retrieval.build_settings import BuildEncoder, Progress, Resources
 from tilth.retrieval.builder import build_index, kept_encoders, settings_of, source_of
-from tilth.retrieval.encoder import StaticEncoder
+from tilth.retrieval.encoder import OWN, StaticEncoder
 from tilth.retrieval.encoder_build import ModelForBuild, for_build
 from tilth.retrieval.generations import Generation, adopting, open_generation, sweep
 from tilth.retrieval.index import Index, check_store, passage_settings

@@ -8,7 +8,6 @@ from typing import Any
 
 from tilth.errors import SettingError
 
-OWN = "own"  # the name of an encoder that was trained here
 NESTED = (64, 128, 256, 384)  # dimensions that are of use by themselves
 SHARES: Mapping[str, float] = MappingProxyType(
     {"title": 0.5, "description": 0.2, "attributes": 0.2, "names": 0.1, "kin": 0.0, "asked": 0.2}

@@ -53,6 +53,7 @@ class Student:
             sums(self._table, batch.queries),
             sums(self._table, batch.passages),
             torch.from_numpy(batch.weights),
+            torch.from_numpy(batch.owners),
             settings.temperature,
             settings.dimensions,
         )

@@ -20,14 +20,14 @@ from tilth.encoder_training.checkpoint import Checkpoint, Course, fingerprint
 from tilth.encoder_training.hard_negatives import Miner
 from tilth.encoder_training.held_out import HeldOut
 from tilth.encoder_training.material import Material
-from tilth.encoder_training.settings import OWN, EncoderSettings
+from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.student import Student
 from tilth.encoder_training.teacher import Lessons
 from tilth.encoder_training.vocabulary import whole_words
 from tilth.errors import InputError
 from tilth.protocols import Vectors
 from tilth.retrieval.build_settings import BuildEncoder, Progress
-from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
+from tilth.retrieval.encoder import OWN, EncoderFacts, StaticEncoder
 
 LEAST_PRODUCTS = 20
 _MOST_TOKENS = 512  # of a text

@@ -29,6 +29,7 @@ TRAINING = "training.json"  # how a static encoder was trained, if it was
 EMBEDDINGS = "embeddings"  # the tensor of a static model, (tokens, D)
 Tokens = npt.NDArray[np.int32]  # their numbers in a tokenizer
 Ends = npt.NDArray[np.int64]
+OWN = "own"  # the name of an encoder that was trained on the products of the shop
 FORMS = ("float32", "int8", "static")
 _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time

@@ -28,7 +28,8 @@ _STORE_FILE = "store.sqlite"
 
 # By the number of lists: lexical, dense and, if there is one, own. A general encoder is weaker than the words
 # on product catalogues, and at half the weight it adds most (docs/log.md).
-_DEFAULT_FUSIONS = {2: Fusion("rrf", (1.0, 0.5)), 3: Fusion("rrf", (1.0, 0.5, 0.5))}
+_DEFAULT_FUSIONS = {2: Fusion("rrf", (1.0, 0.5)), 3: Fusion("rrf", (1.0, 0.5, 0.25))}
+_OWN_FUSION = Fusion("minmax", (0.6, 0.4))  # cosines of an own encoder say more than their ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class Index:
             np.load(folder / "steady_hashes.npy", mmap_mode="r"),
             _cutter(legs[LEGS[0]].tokenizer, manifest),
         )
+
+    @property
+    def own(self) -> bool:
+        """Whether the encoder of the dense list was trained on the products of the shop."""
+        return self.legs[LEGS[0]].own
 
     @property
     def folder(self) -> Path:
@@ -153,24 +159,26 @@ def open_store(path: Path, url: str | None = None, *, create: bool = True) -> St
     return Store.open(url if url is not None else path / _STORE_FILE, create=create)
 
 
-def default_fusion(lists: int) -> Fusion:
+def default_fusion(lists: int, *, own: bool = False) -> Fusion:
     """Return the fusion of an index that none was tuned for.
 
     Args:
-        lists: how many the index has: 2, or 3 with an own encoder.
+        lists: how many the index has: 2 or 3.
+        own: whether the encoder of the dense list is an own one.
 
     Returns:
         The fusion.
     """
-    return _DEFAULT_FUSIONS[lists]
+    return _OWN_FUSION if own and lists == 2 else _DEFAULT_FUSIONS[lists]
 
 
-def read_fusion(path: Path, lists: int) -> Fusion:
+def read_fusion(path: Path, lists: int, *, own: bool = False) -> Fusion:
     """Return the fusion that was tuned for an index folder, or the default.
 
     Args:
         path: the index folder.
         lists: how many the index has.
+        own: whether the encoder of the dense list is an own one.
 
     Returns:
         The fusion; one that was tuned before an own encoder came or went has weights for other lists, see
@@ -181,7 +189,7 @@ def read_fusion(path: Path, lists: int) -> Fusion:
     """
     file = path / _FUSION_FILE
     if not file.is_file():
-        return default_fusion(lists)
+        return default_fusion(lists, own=own)
     try:
         return Fusion.from_dict(orjson.loads(file.read_bytes()))
     except (orjson.JSONDecodeError, SettingError) as error:

@@ -11,12 +11,13 @@ from tokenizers import Tokenizer
 
 from tilth.protocols import Encoder
 from tilth.retrieval.dense import DenseIndex, DenseSettings
-from tilth.retrieval.encoder import TOKENIZER, letters_per_token, open_encoder
+from tilth.retrieval.encoder import OWN, TOKENIZER, letters_per_token, open_encoder
 
 LEGS = ("dense", "own")  # a general encoder, which every index has, and the shop's own
 VECTORS_FILE = "index.faiss"  # in the folder of a leg, beside that of its encoder
 ENCODER_FOLDER = "encoder"
 LEAST_LETTERS = 2.0  # a token; below it an encoder does not know the words
+_OWN_LEAST_LETTERS = 3.0  # the same of an own encoder, whose tokens are the catalogue's words (docs/log.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Leg:
     encoder: Encoder
     tokenizer: Tokenizer
     index: DenseIndex
+    own: bool  # whether the encoder was trained on the products of the shop
 
     @classmethod
     def open(
@@ -49,8 +51,10 @@ class Leg:
             open_encoder(folder / ENCODER_FOLDER, threads=threads),
             Tokenizer.from_file(str(folder / ENCODER_FOLDER / TOKENIZER)),
             DenseIndex(folder / VECTORS_FILE, DenseSettings(**facts["index"]), rows),
+            facts["encoder"]["name"] == OWN,
         )
 
     def knows(self, text: str) -> bool:
         """Tell whether the encoder knows the words of a text, rather than their single letters."""
-        return letters_per_token(self.tokenizer, [text]) >= LEAST_LETTERS
+        least = _OWN_LEAST_LETTERS if self.own else LEAST_LETTERS
+        return letters_per_token(self.tokenizer, [text]) >= least
