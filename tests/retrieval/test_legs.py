@@ -375,7 +375,25 @@ def test_a_running_pipeline_takes_the_default_fusion_of_its_lists(tmp_path: Path
     running.refresh()
     assert running.ranking.fusion == default_fusion(3)
     assert "own" in running.answer("slug", 1).hits[0].places
+    index(SHOP, tmp_path, own_encoder(WORDS))
+    running.refresh()
+    assert running.ranking.fusion == default_fusion(2, own=True) != default_fusion(2)
     index(SHOP, tmp_path, kept_encoder(GENERAL))
     running.refresh()
     assert running.ranking.fusion == default_fusion(2)
     running.close()
+
+
+def test_an_own_encoder_is_not_asked_about_words_in_small_pieces(tmp_path: Path) -> None:
+    """Two or three letters a token: a general encoder still reads them, an own one has not met the word."""
+    text = "tomato 12 34 56 78"  # 14 letters and digits, five words
+    for name, encoder in (
+        ("general", kept_encoder([*WORDS, "12", "34", "56", "78"])),
+        ("own", own_encoder([*WORDS, "12", "34", "56", "78"])),
+    ):
+        index(SHOP, tmp_path / name, encoder)
+        pipeline = open_index(tmp_path / name)
+        assert pipeline.index.legs["dense"].knows("tomato manure")
+        assert pipeline.index.legs["dense"].knows(text) == (name == "general")
+        assert ("dense" in pipeline.answer(text, 3).skipped) == (name == "own")
+        pipeline.close()
