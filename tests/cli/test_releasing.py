@@ -40,7 +40,7 @@ def release(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     with new_generation(tmp_path / "idx") as folder:
-        write_manifest(folder, {"legs": {"dense": {}}})
+        write_manifest(folder, {"legs": {"dense": {"encoder": {"name": "any"}}}})
     write_fusion(tmp_path / "idx", TUNED)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.txt").write_text("tree")
