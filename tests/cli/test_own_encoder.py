@@ -125,6 +125,8 @@ def test_train_reads_several_files_and_says_what_it_left_out(
     assert f"from {PRODUCTS + 1} products" in outcome.out
     assert "rejected: 1 x duplicate id" in outcome.err
     assert "rejected: 1 x no title" in outcome.err
+    rejected = (tmp_path / "own.rejected.jsonl").read_text("utf-8").splitlines()
+    assert [orjson.loads(line)["line"] for line in rejected] == [3, 4]
     strict = tilth("encoder", "train", tmp_path / "more.csv", "--strict", "--into", tmp_path / "b", *SMALL)
     assert strict.code == 1
     assert "duplicate id" in strict.err

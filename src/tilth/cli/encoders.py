@@ -112,11 +112,14 @@ def train(
     shutil.rmtree(work / "encoder", ignore_errors=True)  # of a training that was stopped while it saved
     encoder.save(work / "encoder")
     (work / "encoder").rename(into)
+    rejected = into.with_name(f"{into.name}.rejected.jsonl")
+    if summary.rejected:
+        (work / "rejected.jsonl").replace(rejected)
     shutil.rmtree(work)
     if as_json:
         print_json({"encoder": str(into), **summary.to_json(), **facts_of(encoder)})
         return
-    print_counts("rejected", summary.reasons, None)
+    print_counts("rejected", summary.reasons, rejected)
     print_trained(encoder)
     OUT.print(f"{into} is ready: tilth index CATALOGUE --into DIR --encoder {into}/", soft_wrap=True)
 

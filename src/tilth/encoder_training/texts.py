@@ -69,7 +69,7 @@ def sampled(products: Iterable[_T], most: int, seed: int) -> list[_T]:
 
 
 def families(texts: Sequence[ProductText]) -> list[tuple[int, ...]]:
-    """Return, for each product, the others of its group, or of its type where it has no group."""
+    """Return, for each product, the rows of its group, itself included, or of its type where it is alone."""
     by_group: dict[str, list[int]] = {}
     by_kind: dict[str, list[int]] = {}
     for row, text in enumerate(texts):

@@ -131,11 +131,10 @@ class _Training:
         self._batches, self._lessons, self._miner = batches, lessons, miner
         self._held_out = held_out
         self._look_after = max(settings.steps // _LOOKS, 1)
-        self._last = settings.steps
         self._fall = max(int(settings.steps * _FALL), 1)
         self.student = Student(batches.tokens, settings)
         self._hard: HardPairs = []
-        self.course = Course(fall_from=self._last - self._fall)
+        self.course = Course(fall_from=settings.steps - self._fall)
 
     def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
         """Take all steps, or go on where the checkpoint is."""
