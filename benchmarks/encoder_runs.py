@@ -151,14 +151,15 @@ def train(
     *,
     teacher: ModelForBuild | None = None,
     asked: Sequence[Asked] = (),
+    place: str = "encoders",
 ) -> Trained:
-    """Train an encoder; what a teacher encoded in one training of a shop is there in the next."""
+    """Train an encoder; what a teacher encoded in one training of a place is there in the next."""
     from tilth.encoder_training.trainer import train_encoder  # torch, which the workers of a build do without
 
     with Store.open(shop.store, create=False) as store, store.snapshot() as snapshot:
         products = sampled(snapshot.products(), settings.sample, settings.seed)
-    work = shop.folder / "training"
-    work.mkdir(exist_ok=True)
+    work = shop.folder / "training" / place
+    work.mkdir(parents=True, exist_ok=True)
     clock = StageClock()
     encoder = train_encoder(products, work, settings, clock, teacher=teacher, asked=asked)
     of_teacher = clock.seconds.pop("asking the teacher", 0.0)

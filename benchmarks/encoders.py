@@ -23,12 +23,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from encoder_runs import (
-    ALONE,
     BM25,
     ICECAT,
     MEASURES,
@@ -48,9 +47,9 @@ from encoder_runs import (
     runs_of,
     train,
 )
+from encoder_variants import ablation, compared, dimensions, samples
 from record import Figure, record, recorded
 from tilth.encoder_training.settings import EncoderSettings
-from tilth.errors import SettingError
 from tilth.evaluation.splits import queries_of, split
 from tilth.one_search import DEPTH
 from tilth.retrieval.encoder_build import ModelForBuild, build_encoder, for_build
@@ -63,11 +62,7 @@ OWN = "own"
 TAUGHT = f"{OWN}, MiniLM teaching"
 LETTERS = "letters a token"
 ALL, NOT_CLICKED = "all queries", "not clicked"
-TRIED = 0.2  # of a part of the training that is left out by default
 QUICK_STEPS = 30
-OF_TEACHERS = ("teaching",)  # settings that say nothing without a teacher
-
-Variants = Iterator[tuple[str, ModelForBuild, list[Figure]]]  # with what else was measured of each
 
 
 def main() -> None:
@@ -105,6 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ablation", action="store_true", help="without each part of the training")
     parser.add_argument("--samples", type=numbers, default=[], help="products that are trained on")
     parser.add_argument("--dimensions", type=numbers, default=[], help="numbers of a vector")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings of variants at a time")
     parser.add_argument("--quick", action="store_true", help="few products and steps; nothing is recorded")
     parser.add_argument("--table", action="store_true", help="print what was recorded, in Markdown")
     return parser.parse_args()
@@ -121,7 +117,8 @@ Part = Callable[[Shop, argparse.Namespace], Iterable[Figure]]
 def chosen_parts(options: argparse.Namespace) -> dict[str, Part]:
     """Return what is to be measured: variants of the own encoder, or else all encoders."""
     chosen = {"ablation": options.ablation, "samples": options.samples, "dimensions": options.dimensions}
-    return {name: VARIANTS[name] for name, wanted in chosen.items() if wanted} or {"encoders": encoders}
+    found = {name: partial(variants_of, name) for name, wanted in chosen.items() if wanted}
+    return found or {"encoders": encoders}
 
 
 def is_other(about: Mapping[str, object], found: Figure) -> bool:
@@ -228,96 +225,16 @@ def learn_from_clicks(
 # --- variants of the own encoder ------------------------------------------------------------------
 
 
-def ablation(shop: Shop, options: argparse.Namespace) -> Variants:
-    """Train with the defaults, then without each part, or with it where the defaults leave it out."""
-    for name, settings in ablations(settings_of(options)).items():
-        yield trained_variant(name, train(shop, settings))
-
-
-def ablations(settings: EncoderSettings) -> dict[str, EncoderSettings]:
-    """Return settings that differ in one part of the training, by what they do; the first as they are."""
-    found = {"defaults": settings}
-    for name, share in settings.shares.items():
-        if name != "asked":
-            switched = 0.0 if share else TRIED
-            found[switched_name(name, switched)] = replace(
-                settings, shares={**settings.shares, name: switched}
-            )
-    for name in (each.name for each in fields(settings) if each.name not in OF_TEACHERS):
-        if can_be_left_out(settings, name):
-            switched = 0.0 if getattr(settings, name) else TRIED
-            found[switched_name(name, switched)] = with_setting(settings, name, switched)
-    return found
-
-
-def can_be_left_out(settings: EncoderSettings, name: str) -> bool:
-    """Tell whether a setting is a number that may be 0: the share of a part that can be left out."""
-    if not isinstance(getattr(settings, name), float):
-        return False
-    try:
-        with_setting(settings, name, 0.0)
-    except SettingError:
-        return False
-    return True
-
-
-def with_setting(settings: EncoderSettings, name: str, value: float) -> EncoderSettings:
-    """Return settings with another value of one of them."""
-    return EncoderSettings(**{**settings.to_json(), name: value})
-
-
-def switched_name(name: str, value: float) -> str:
-    """Return what was done to a part of the training."""
-    words = name.replace("_", " ")
-    return f"with {words} ({value:g})" if value else f"without {words}"
-
-
-def samples(shop: Shop, options: argparse.Namespace) -> Variants:
-    """Train on fewer and fewer products; all are searched."""
-    sizes = dict.fromkeys(min(size, shop.products) for size in options.samples)
-    for size in sizes:
-        settings = replace(settings_of(options), sample=size)
-        yield trained_variant(f"{size:,} products", train(shop, settings))
-
-
-def dimensions(shop: Shop, options: argparse.Namespace) -> Variants:
-    """Train one encoder, and cut its vectors."""
-    longest = options.dimensions[0]
-    trained = train(shop, replace(settings_of(options), dimension=longest))
-    for dimension in options.dimensions:
-        yield f"{dimension} dimensions", for_build(trained.encoder, dimension), []
-
-
-def trained_variant(name: str, trained: Trained) -> tuple[str, ModelForBuild, list[Figure]]:
-    """Return a variant that was trained for itself."""
-    return name, for_build(trained.encoder), [figure(name, "training", trained.seconds, "s")]
-
-
-def compared(variants: Callable[[Shop, argparse.Namespace], Variants]) -> Part:
-    """Return the part that indexes each variant, and compares all with the first."""
-
-    def measured(shop: Shop, options: argparse.Namespace) -> Iterator[Figure]:
-        runs: dict[str, dict[str, Run]] = {ALONE: {}, WITH_BM25: {}}
-        for name, model, more in variants(shop, options):
-            print(f"{shop.name}: {name}", flush=True)
-            yield from more
-            pipeline = shop.index("static", model)
-            for use, run in runs_of(pipeline, shop.queries).items():
-                runs[use][name] = run
-            lexical = lexical_run(pipeline, shop.queries)
-            pipeline.close()
-        for use, found in runs.items():
-            about = {"use": use, "asked": ALL, "queries": len(shop.queries)}
-            yield from quality(shop, {**found, BM25: lexical}, next(iter(found)), shop.queries, about)
-
-    return measured
-
-
-VARIANTS: dict[str, Part] = {
-    "ablation": compared(ablation),
-    "samples": compared(samples),
-    "dimensions": compared(dimensions),
-}
+def variants_of(part: str, shop: Shop, options: argparse.Namespace) -> Iterator[Figure]:
+    """Measure the variants of a part of the benchmark."""
+    settings = settings_of(options)
+    sizes = list(dict.fromkeys(min(size, shop.products) for size in options.samples))
+    found = {
+        "ablation": partial(ablation, settings),
+        "samples": partial(samples, settings, sizes),
+        "dimensions": partial(dimensions, settings, options.dimensions),
+    }
+    return compared(shop, list(found[part]()), ALL, options.jobs)
 
 
 # --- tables ---------------------------------------------------------------------------------------

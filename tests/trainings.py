@@ -1,6 +1,5 @@
 """Small trainings of the shop's own encoder, on one thread: short ones gain nothing from more."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,9 +56,11 @@ def one_thread() -> Iterator[None]:
     """Let a training use one thread, and torch as many as before when it is done."""
     import torch
 
+    from tilth.encoder_training import trainer
+
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setattr(trainer, "usable_cores", lambda: 1)
         yield
     torch.set_num_threads(before)
 

@@ -4,7 +4,6 @@ This module imports torch: where it may be missing, `of_index.check_extra` is as
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from tilth.catalog import Product
+from tilth.cores import usable_cores
 from tilth.encoder_training.asked import Asked
 from tilth.encoder_training.batches import Batches, HardPairs
 from tilth.encoder_training.checkpoint import Checkpoint, Course, fingerprint
@@ -74,7 +74,7 @@ def train_encoder(
             remedy="Use a general encoder, or none",
         )
     start = time.perf_counter()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(usable_cores())
     progress("learning the words", 0, 1)
     material = Material.of(products, settings)
     settings = replace(settings, steps=_steps(len(material.learned), settings))

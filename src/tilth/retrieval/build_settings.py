@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tilth.cores import usable_cores
 from tilth.protocols import Encoder
 from tilth.retrieval.lexical import LexicalSettings
 from tilth.retrieval.passages import PassageCutter, PassageSettings
@@ -55,7 +56,7 @@ class Resources:
     @classmethod
     def of_machine(cls) -> "Resources":
         """Use every core, and a sixteenth of the memory for terms."""
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(cores, cores, max(min(memory // 16, cores * 1_000_000_000), cores * _LEAST_MEMORY))
 

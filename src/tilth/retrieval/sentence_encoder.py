@@ -7,7 +7,6 @@ stay in its cache: half as fast again as all cores on one batch. bfloat16 is use
 import copy
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 import orjson
 from tokenizers import Tokenizer
 
+from tilth.cores import usable_cores
 from tilth.errors import InputError, MissingExtraError
 from tilth.protocols import Vectors
 from tilth.retrieval.encoder import EncoderFacts, normalise
@@ -101,7 +101,7 @@ class SentenceEncoder:
         """A thread a core, each of which computes on that core alone."""
         import torch
 
-        return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+        return ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,))
 
     def _encode(self, model: "SentenceTransformer", texts: list[str]) -> Vectors:
         if not texts:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tilth.cores import usable_cores
 from tilth.key_log import Key
 from tilth.serve.keys import Doorkeeper, ForbiddenError
 from tilth.serve.limits import Admission, Rates
@@ -43,7 +43,7 @@ class Doors:
         """
         self.service, self.doorkeeper, self.settings = service, doorkeeper, service.settings
         limits = self.settings.limits
-        threads = self.settings.server.threads or len(os.sched_getaffinity(0))
+        threads = self.settings.server.threads or usable_cores()
         running = limits.running or threads
         self.searches = Admission(running, limits.waiting)
         self.writes = Admission(_WRITERS, limits.waiting)
