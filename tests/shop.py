@@ -7,6 +7,7 @@ from typing import Any
 from tilth.catalog import Price, Product
 from tilth.retrieval.build_settings import BuildEncoder, BuildSettings, Progress
 from tilth.retrieval.builder import build_index
+from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.index import open_store
 
 SHOP = [
@@ -22,6 +23,11 @@ SHOP = [
 
 
 DEFAULTS = BuildSettings()
+
+# The fusions where none was tuned: lexical with a general encoder, with an own one, and with both.
+TWO_LISTS = Fusion("rrf", (1.0, 0.5))
+OWN_AND_LEXICAL = Fusion("minmax", (0.6, 0.4))
+THREE_LISTS = Fusion("rrf", (1.0, 0.5, 0.25))
 
 
 def quiet(stage: str, done: int, total: int | None = None, /) -> None:

@@ -22,7 +22,7 @@ import xxhash
 
 from fakes import kept_encoder
 from postgres import new_schemas
-from shop import DEFAULTS, SHOP, index, quiet
+from shop import DEFAULTS, SHOP, TWO_LISTS, index, quiet
 from tilth import backup as backup_module
 from tilth.backup import back_up, restore
 from tilth.catalog import Price, Product
@@ -104,7 +104,7 @@ def test_a_restored_index_is_the_one_that_was_saved(shop: Path, tmp_path: Path) 
     assert stored(again) == stored(shop) == {product.id: product for product in [*SHOP, NEW]}
     assert current_name(again) == "r1"
     assert [line["why"] for line in history(again)] == ["better"]
-    assert read_fusion(again, 2) == TUNED
+    assert read_fusion(again, TWO_LISTS) == TUNED
 
 
 def served(into: Path) -> list[list[tuple[str, float]]]:

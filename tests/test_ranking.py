@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from fakes import kept_encoder
-from shop import index, quiet
+from shop import TWO_LISTS, index, quiet
 from tilth.catalog import Price, Product
 from tilth.errors import IndexFormatError
 from tilth.pipeline import Pipeline, open_index
@@ -92,23 +92,23 @@ def damage(into: Path, name: str) -> None:
 
 
 def test_without_a_release_the_fusion_of_the_folder_ranks(into: Path, pipeline: Pipeline) -> None:
-    assert read_ranking(into, 2) == Ranking(read_fusion(into, 2))
+    assert read_ranking(into, TWO_LISTS) == Ranking(read_fusion(into, TWO_LISTS))
     assert not is_overtaken(pipeline.ranking, into)
     answer = pipeline.answer("steel spade", 3)
     assert (answer.release, answer.decision) == (None, None)
     (into / "fusion.json").write_bytes(orjson.dumps(TUNED.to_dict()))
-    assert read_ranking(into, 2) == Ranking(TUNED)
+    assert read_ranking(into, TWO_LISTS) == Ranking(TUNED)
 
 
 def test_a_release_that_was_only_proposed_ranks_nothing(into: Path) -> None:
     propose_model(into, "r1")
-    assert read_ranking(into, 2) == Ranking(read_fusion(into, 2))
+    assert read_ranking(into, TWO_LISTS) == Ranking(read_fusion(into, TWO_LISTS))
 
 
 def test_a_release_of_a_fusion_alone(into: Path) -> None:
     propose(into, fusion=TUNED, evidence={})
     put_in_force(into, "r1")
-    assert read_ranking(into, 2) == Ranking(TUNED, release="r1")
+    assert read_ranking(into, TWO_LISTS) == Ranking(TUNED, release="r1")
     answer = open_index(into).answer("steel spade", 3)
     assert answer.release == "r1"
     assert [hit.probability for hit in answer.hits] == [None] * 3
@@ -148,7 +148,7 @@ def test_a_refresh_takes_over_promotions_and_rollbacks(into: Path, pipeline: Pip
     assert dearest_first(pipeline)
     rollback(into)
     pipeline.refresh()
-    assert pipeline.ranking == Ranking(read_fusion(into, 2))
+    assert pipeline.ranking == Ranking(read_fusion(into, TWO_LISTS))
     assert pipeline.search(["steel spade"], 12) == hybrid
 
 
@@ -216,7 +216,7 @@ def test_an_index_with_a_damaged_release_says_how_to_return(into: Path) -> None:
     with pytest.raises(IndexFormatError, match=r"releases/r1/reranker/model\.txt.*release rollback"):
         open_index(into)
     rollback(into)
-    assert open_index(into).ranking == Ranking(read_fusion(into, 2))
+    assert open_index(into).ranking == Ranking(read_fusion(into, TWO_LISTS))
 
 
 def test_a_pipeline_with_a_ranking_of_its_own_follows_none(into: Path, pipeline: Pipeline) -> None:

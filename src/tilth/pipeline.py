@@ -132,8 +132,8 @@ class Pipeline:
             IndexFormatError: the release in force is damaged.
         """
         self.live, self._follows = live, ranking is None
-        self._fused = live.view.lists, live.view.index.own  # that the ranking was read for
-        self.ranking = ranking or read_ranking(live.path, len(live.view.lists), own=live.view.index.own)
+        self._fused = live.view.lists, live.view.index.default_fusion  # that the ranking was read for
+        self.ranking = ranking or read_ranking(live.path, live.view.index.default_fusion)
         self.texts = ProductTexts(live)
         self._costs = Costs()
 
@@ -298,7 +298,7 @@ class Pipeline:
 
     def plain(self) -> "Pipeline":
         """Return what searches the same index by the fusion alone, whatever release is in force."""
-        return Pipeline(self.live, plain_ranking(self.live.path, len(self.lists), own=self.index.own))
+        return Pipeline(self.live, plain_ranking(self.live.path, self.index.default_fusion))
 
     def tfidf(self) -> TfidfRetriever:
         """Fit the classical baseline on all passages, which takes time and memory for all of them."""
@@ -348,9 +348,9 @@ class Pipeline:
             StoreError: the store cannot be read; what was read before is searched on.
         """
         view = self.live.refresh()
-        fused = view.lists, view.index.own
+        fused = view.lists, view.index.default_fusion
         if self._follows and (fused != self._fused or is_overtaken(self.ranking, self.live.path)):
-            self.ranking = read_ranking(self.live.path, len(view.lists), own=view.index.own)
+            self.ranking = read_ranking(self.live.path, view.index.default_fusion)
             self._fused = fused
 
     def following(self) -> AbstractContextManager[None]:

@@ -18,13 +18,12 @@ class Ranking:
     release: str | None = None
 
 
-def read_ranking(into: Path, lists: int, *, own: bool = False) -> Ranking:
+def read_ranking(into: Path, default: Fusion) -> Ranking:
     """Read how an index orders its candidates.
 
     Args:
         into: the index folder.
-        lists: how many ranked lists the index has.
-        own: whether the encoder of the dense list is an own one.
+        default: the fusion where none was tuned.
 
     Returns:
         The ranking of the release in force; without one, the fusion alone.
@@ -33,12 +32,12 @@ def read_ranking(into: Path, lists: int, *, own: bool = False) -> Ranking:
         IndexFormatError: the release in force is damaged, or was trained with other features.
     """
     release = current(into)
-    return plain_ranking(into, lists, own=own) if release is None else ranking_of(release)
+    return plain_ranking(into, default) if release is None else ranking_of(release)
 
 
-def plain_ranking(into: Path, lists: int, *, own: bool = False) -> Ranking:
+def plain_ranking(into: Path, default: Fusion) -> Ranking:
     """Return the fusion alone that an index folder names, whatever is in force; see `read_fusion`."""
-    return Ranking(read_fusion(into, lists, own=own))
+    return Ranking(read_fusion(into, default))
 
 
 def ranking_of(release: Release) -> Ranking:

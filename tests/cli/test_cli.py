@@ -10,6 +10,7 @@ import pytest
 
 from commands import Command, Outcome
 from fakes import WordEncoder, own_encoder
+from shop import THREE_LISTS
 from shop import index as build
 from tilth.cli import encoder_choice, indexing
 from tilth.cli.main import main
@@ -483,7 +484,7 @@ def test_three_lists_are_tuned(tilth: Command, three_lists: Path) -> None:
     tuned = tilth("tune", three_lists, *few, "--apply", "--json").json
     assert len(tuned["fusion"]["weights"]) in (0, 3)  # none: all equal
     assert list(tuned["test"]["systems"]) == ["lexical", "dense", "own", "hybrid", "tuned"]
-    assert read_fusion(three_lists, 3) == Fusion.from_dict(tuned["fusion"])
+    assert read_fusion(three_lists, THREE_LISTS) == Fusion.from_dict(tuned["fusion"])
     assert open_index(three_lists).ranking.fusion == Fusion.from_dict(tuned["fusion"])
 
 

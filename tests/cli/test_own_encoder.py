@@ -389,6 +389,18 @@ def test_a_teacher_of_an_own_encoder(
     opened.close()
 
 
+def test_options_that_need_another_training_are_named(
+    tilth: Command, short: None, catalogue: Path, other: Path, tmp_path: Path
+) -> None:
+    given = ("--into", tmp_path / "idx", "--encoder", "own")
+    keeps = "keeps its own encoder"
+    assert keeps not in tilth("index", catalogue, *given, "--seed", 1).err
+    assert keeps not in tilth("index", catalogue, *given, "--seed", 1).err
+    outcome = tilth("index", catalogue, *given, "--teacher", other)
+    assert outcome.code == 0
+    assert f"{keeps}, which was trained without --teacher and --seed" in " ".join(outcome.err.split())
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

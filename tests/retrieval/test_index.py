@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shop import SHOP
+from shop import SHOP, THREE_LISTS, TWO_LISTS
 from tilth.errors import IndexFormatError
 from tilth.pipeline import Pipeline, open_index
 from tilth.retrieval.fusion import Fusion
-from tilth.retrieval.index import default_fusion, read_fusion, write_fusion
+from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.retrieval.vectors import text_hashes
 
 
@@ -50,10 +50,10 @@ def test_it_tells_words_from_letters(pipeline: Pipeline, text: str, known: bool)
 
 
 def test_the_fusion_is_the_default_until_one_is_written(shop_index: Path, tmp_path: Path) -> None:
-    assert [read_fusion(tmp_path, lists) for lists in (2, 3)] == [default_fusion(2), default_fusion(3)]
+    assert read_fusion(tmp_path, THREE_LISTS) == THREE_LISTS
     write_fusion(tmp_path, Fusion("zscore", (0.7, 0.3)))
-    assert read_fusion(tmp_path, 2) == Fusion("zscore", (0.7, 0.3))
-    assert open_index(shop_index).ranking.fusion == default_fusion(2) == Fusion("rrf", (1, 0.5))
+    assert read_fusion(tmp_path, TWO_LISTS) == Fusion("zscore", (0.7, 0.3))
+    assert open_index(shop_index).ranking.fusion == TWO_LISTS
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_fusion_is_the_default_until_one_is_written(shop_index: Path, tmp_pa
 def test_a_damaged_fusion_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "fusion.json").write_text(content)
     with pytest.raises(IndexFormatError, match=r"fusion\.json: is damaged .* tune again"):
-        read_fusion(tmp_path, 2)
+        read_fusion(tmp_path, TWO_LISTS)
 
 
 def test_an_index_that_is_not_there_is_named_with_the_command_that_builds_it(tmp_path: Path) -> None:

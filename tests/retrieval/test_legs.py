@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from fakes import WordEncoder, kept_encoder, own_encoder
-from shop import DEFAULTS, SHOP, index, quiet
+from shop import DEFAULTS, OWN_AND_LEXICAL, SHOP, THREE_LISTS, TWO_LISTS, index, quiet
 from tilth.catalog import Product
 from tilth.errors import IndexFormatError
 from tilth.pipeline import Pipeline, open_index
@@ -23,7 +23,7 @@ from tilth.retrieval.deadline import Costs, Deadline
 from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.fusion import Fusion, fuse_hits
-from tilth.retrieval.index import default_fusion, open_store
+from tilth.retrieval.index import open_store
 from tilth.retrieval.legs import LEGS
 from tilth.retrieval.preparation import CHUNK
 from tilth.retrieval.quantisation import to_codes
@@ -243,10 +243,10 @@ def test_a_damaged_file_of_a_leg_is_named(shop: Path, file: str) -> None:
 
 def test_three_lists_are_fused_and_shown_as_evidence(pipeline: Pipeline) -> None:
     assert pipeline.lists == ("lexical", "dense", "own")
-    assert pipeline.ranking.fusion == default_fusion(3)
+    assert pipeline.ranking.fusion == THREE_LISTS
     runs = pipeline.candidates([Query("q", "tomato manure")])
     assert list(runs) == ["lexical", "dense", "own"]
-    fused = dict(fuse_hits([run["q"] for run in runs.values()], default_fusion(3)))
+    fused = dict(fuse_hits([run["q"] for run in runs.values()], THREE_LISTS))
     answer = pipeline.answer("tomato manure", 8)
     assert list(answer.milliseconds) == [
         "filter", "read", "lexical", "encode", "dense", "own", "fuse", "explain",
@@ -370,17 +370,17 @@ def test_weights_of_lists_that_are_not_there_are_dropped(tmp_path: Path) -> None
 def test_a_running_pipeline_takes_the_default_fusion_of_its_lists(tmp_path: Path) -> None:
     index(SHOP, tmp_path, kept_encoder(GENERAL))
     running = open_index(tmp_path)
-    assert running.ranking.fusion == default_fusion(2)
+    assert running.ranking.fusion == TWO_LISTS
     index([*SHOP, Product(id="n", title="Slug")], tmp_path, kept_encoder(GENERAL), own=own_encoder(WORDS))
     running.refresh()
-    assert running.ranking.fusion == default_fusion(3)
+    assert running.ranking.fusion == THREE_LISTS
     assert "own" in running.answer("slug", 1).hits[0].places
     index(SHOP, tmp_path, own_encoder(WORDS))
     running.refresh()
-    assert running.ranking.fusion == default_fusion(2, own=True) != default_fusion(2)
+    assert running.ranking.fusion == OWN_AND_LEXICAL != TWO_LISTS
     index(SHOP, tmp_path, kept_encoder(GENERAL))
     running.refresh()
-    assert running.ranking.fusion == default_fusion(2)
+    assert running.ranking.fusion == TWO_LISTS
     running.close()
 
 

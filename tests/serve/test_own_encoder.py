@@ -8,14 +8,13 @@ import pytest
 
 from fakes import kept_encoder, own_encoder
 from live_service import PRODUCTS, WORDS, Live, running
-from shop import index
+from shop import THREE_LISTS, TWO_LISTS, index
 from tilth.errors import SettingError
 from tilth.promotions import promote
 from tilth.query import Query
 from tilth.ranking import Ranking
 from tilth.releases import propose
 from tilth.retrieval.fusion import Fusion
-from tilth.retrieval.index import default_fusion
 from tilth.serve.http import models
 from tilth.serve.settings import Settings
 from tilth.serve.starting import open_service
@@ -65,8 +64,8 @@ def test_the_plain_fusion_beside_a_release_follows_the_lists_of_the_index(tmp_pa
     propose(into, fusion=Fusion(weights=(1.0, 0.0)), evidence={})
     promote(into, "r1", {"passed": True, "refusals": [], "in_force": "hybrid"})
     with closing(open_service(into, Settings())) as service:
-        assert service._ranked("hybrid").ranking == Ranking(default_fusion(2))
+        assert service._ranked("hybrid").ranking == Ranking(TWO_LISTS)
         index(PRODUCTS[1:], into, kept_encoder(WORDS), own=own_encoder(WORDS))
         service.pipeline.refresh()
-        assert service._ranked("hybrid").ranking == Ranking(default_fusion(3))
+        assert service._ranked("hybrid").ranking == Ranking(THREE_LISTS)
         assert service._ranked(None).ranking.release == "r1"

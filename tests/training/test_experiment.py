@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fakes import kept_encoder, own_encoder
-from shop import SHOP, index
+from shop import SHOP, TWO_LISTS, index
 from tilth.errors import InputError, SettingError
 from tilth.evaluation.correction import holm
 from tilth.evaluation.gate import Evidence, Rules, decide
@@ -56,8 +56,8 @@ def test_the_threshold_is_that_of_the_measures(trial: Trial) -> None:
 def test_pools_come_from_the_fusion_of_the_index(opened: Pipeline, trial: Trial, garden) -> None:
     released = Pipeline(opened.live, Ranking(Fusion("rrf", (0.0, 1.0)), release="r1"))
     few = replace(trial, queries=trial.queries[:3])
-    assert prepare(released, few).pipeline.ranking == Ranking(read_fusion(garden / "idx", 2))
-    before = read_fusion(garden / "idx", 2)
+    assert prepare(released, few).pipeline.ranking == Ranking(read_fusion(garden / "idx", TWO_LISTS))
+    before = read_fusion(garden / "idx", TWO_LISTS)
     write_fusion(garden / "idx", Fusion("minmax", (0.9, 0.1)))
     try:
         assert prepare(released, few).pipeline.ranking == Ranking(Fusion("minmax", (0.9, 0.1)))

@@ -70,6 +70,28 @@ class EncoderChoice:
         if self.trains and encoder_of(into) is None:
             check_extra()
 
+    def passed_over(self, into: Path) -> list[str]:
+        """Return the options that would need another training than that of the own encoder of the index.
+
+        Args:
+            into: the index folder.
+
+        Returns:
+            Names; none where an encoder is still to be trained.
+
+        Raises:
+            IndexFormatError: the own encoder of the index is damaged.
+        """
+        found = encoder_of(into) if self.trains else None
+        if found is None or found.training is None:
+            return []
+        teacher = found.training["teacher"] or {}
+        others = {
+            "--teacher": self.teacher not in (None, teacher.get("name")),
+            "--seed": self.seed != found.training["settings"]["seed"],
+        }
+        return [name for name, is_other in others.items() if is_other]
+
     def open(
         self, into: Path, store: Store, progress: Progress
     ) -> tuple[ModelForBuild, ModelForBuild | None]:

@@ -136,6 +136,12 @@ def index(
         seed=seed,
     )
     choice.check(into)
+    if passed_over := choice.passed_over(into):
+        ERR.print(
+            f"{into} keeps its own encoder, which was trained without {' and '.join(passed_over)} as given "
+            f"here. Train it anew: tilth encoder retrain {into}",
+            soft_wrap=True,
+        )
     settings = BuildSettings(
         passages=_passage_settings(passages, max_tokens),
         recall=recall,

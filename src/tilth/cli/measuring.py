@@ -183,7 +183,7 @@ def tune(
     tested = queries_of(parts, ["test"])
     pipeline = open_index(index, store=store)
     lists = pipeline.candidates(_only(texts, chosen_on))
-    before = fitted(read_fusion(index, len(lists), own=pipeline.index.own), len(lists))
+    before = fitted(read_fusion(index, pipeline.index.default_fusion), len(lists))
     by_name = {str(fusion): fusion for fusion in (before, *grid(len(lists), _STEPS[len(lists)]))}
     (by,) = parse_measures([measure])
     name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)

@@ -17,10 +17,8 @@ from tilth.promotions import repair as repair_released
 from tilth.promotions import rollback as roll_back
 from tilth.releases import HYBRID, Release, current_name, open_release, releases
 from tilth.releases import propose as propose_release
-from tilth.retrieval.encoder import OWN
 from tilth.retrieval.generations import open_generation
-from tilth.retrieval.index import read_fusion
-from tilth.retrieval.legs import LEGS
+from tilth.retrieval.index import default_fusion, read_fusion
 from tilth.serve.releasing import list_releases as list_of_releases
 from tilth.serve.releasing import release_to_json
 
@@ -55,12 +53,11 @@ def propose(
     """Keep a release, with the fusion of the index; it is searched with once it is promoted."""
     content = _read_object(evidence)
     _evidence_of(content, evidence)
-    legs = open_generation(index, checksums=False).manifest["legs"]
-    own = legs[LEGS[0]]["encoder"]["name"] == OWN
+    manifest = open_generation(index, checksums=False).manifest
     release = propose_release(
         index,
         name=name,
-        fusion=read_fusion(index, 1 + len(legs), own=own),
+        fusion=read_fusion(index, default_fusion(manifest)),
         model_folder=model,
         calibration=None if calibration is None else _read_object(calibration),
         evidence=content,

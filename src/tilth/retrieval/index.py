@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tilth.errors import IndexFormatError, SettingError
 from tilth.files import replacing
 from tilth.retrieval.columns import Columns
+from tilth.retrieval.encoder import OWN
 from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.generations import Generation, claim, open_generation
 from tilth.retrieval.legs import LEGS, Leg
@@ -84,9 +85,9 @@ class Index:
         )
 
     @property
-    def own(self) -> bool:
-        """Whether the encoder of the dense list was trained on the products of the shop."""
-        return self.legs[LEGS[0]].own
+    def default_fusion(self) -> Fusion:
+        """How its lists are fused where nothing else was tuned."""
+        return default_fusion(self.manifest)
 
     @property
     def folder(self) -> Path:
@@ -159,26 +160,18 @@ def open_store(path: Path, url: str | None = None, *, create: bool = True) -> St
     return Store.open(url if url is not None else path / _STORE_FILE, create=create)
 
 
-def default_fusion(lists: int, *, own: bool = False) -> Fusion:
-    """Return the fusion of an index that none was tuned for.
-
-    Args:
-        lists: how many the index has: 2 or 3.
-        own: whether the encoder of the dense list is an own one.
-
-    Returns:
-        The fusion.
-    """
-    return _OWN_FUSION if own and lists == 2 else _DEFAULT_FUSIONS[lists]
+def default_fusion(manifest: Mapping[str, Any]) -> Fusion:
+    """Return the fusion where none was tuned, by what the manifest of a generation says of its encoders."""
+    encoders = [manifest["legs"][name]["encoder"]["name"] for name in LEGS if name in manifest["legs"]]
+    return _OWN_FUSION if encoders == [OWN] else _DEFAULT_FUSIONS[1 + len(encoders)]
 
 
-def read_fusion(path: Path, lists: int, *, own: bool = False) -> Fusion:
-    """Return the fusion that was tuned for an index folder, or the default.
+def read_fusion(path: Path, default: Fusion) -> Fusion:
+    """Return the fusion that was tuned for an index folder.
 
     Args:
         path: the index folder.
-        lists: how many the index has.
-        own: whether the encoder of the dense list is an own one.
+        default: taken where none was tuned.
 
     Returns:
         The fusion; one that was tuned before an own encoder came or went has weights for other lists, see
@@ -189,7 +182,7 @@ def read_fusion(path: Path, lists: int, *, own: bool = False) -> Fusion:
     """
     file = path / _FUSION_FILE
     if not file.is_file():
-        return default_fusion(lists, own=own)
+        return default
     try:
         return Fusion.from_dict(orjson.loads(file.read_bytes()))
     except (orjson.JSONDecodeError, SettingError) as error:
