@@ -103,7 +103,7 @@ class Bench:
         answered = set(relevant_queries(qrels))
         self.queries = [query for query in queries if query.query_id in answered]
         self.qrels = qrels.only(answered)
-        self.runs = {**pipeline.candidates(self.queries), "hybrid": pipeline.search(self.queries, DEPTH)}
+        self.runs = {**pipeline.found(self.queries), "hybrid": pipeline.search(self.queries, DEPTH)}
         self.rows: Rows = {
             (pool.query_id, product_id): row
             for pool in pipeline.pools(self.queries, 2 * DEPTH)  # all of both rankers

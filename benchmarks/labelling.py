@@ -59,7 +59,7 @@ def main() -> None:
     qrels = read_qrels(arguments.data / "qrels.tsv")
     with tempfile.TemporaryDirectory() as scratch:
         pipeline = open_index(arguments.index or build(arguments.data, Path(scratch) / "index"))
-        runs = {"tfidf": pipeline.tfidf().search(queries, DEPTH), **pipeline.candidates(queries)}
+        runs = {"tfidf": pipeline.tfidf().search(queries, DEPTH), **pipeline.found(queries)}
         hybrid = pipeline.search(queries, DEPTH)
         found = pool(runs, arguments.depth)
         labels = label(found, HIGHEST)

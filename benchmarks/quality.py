@@ -25,7 +25,8 @@ from tilth.one_search import DEPTH
 from tilth.pipeline import open_index
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
-from tilth.retrieval.fusion import Fusion, fuse, grid
+from tilth.retrieval.candidates import Candidates
+from tilth.retrieval.fusion import Fusion, grid
 from tilth.run import Run
 
 MEASURES = (*DEFAULT, *judged_only(DEFAULT[:1]))
@@ -66,15 +67,20 @@ def make_runs(index: Path, queries: list[Query], qrels: Qrels, k: int, seed: int
     pipeline = open_index(index)
     single = {"tfidf": pipeline.tfidf(), **pipeline.retrievers()}
     runs = {name: retriever.search(queries, DEPTH) for name, retriever in single.items()}
-    pair = list(pipeline.candidates(queries).values())
-    runs["rrf"] = fuse(pair, Fusion(), DEPTH)
+    found = pipeline.candidates(queries)
+    runs["rrf"] = fused(found, Fusion())
     runs["hybrid"] = pipeline.search(queries, DEPTH)
-    candidates = {str(fusion): fuse(pair, fusion, 100) for fusion in grid()}
+    candidates = {str(fusion): fused(found, fusion) for fusion in grid()}
     scores = score_candidates(candidates.items(), qrels, DEFAULT[0])
     chosen = cross_validate(scores, folds(queries, k, seed=seed))
     print("chosen in the folds:", ", ".join(chosen.folds))
     runs["tuned"] = assemble(chosen.chosen, candidates, "tuned")
     return runs
+
+
+def fused(found: Mapping[str, Candidates], fusion: Fusion) -> Run:
+    """Fuse the candidates of each query, as a search does."""
+    return Run(str(fusion), {query_id: each.fused_hits(fusion) for query_id, each in found.items()})
 
 
 def show(report: Mapping[str, object]) -> None:

@@ -26,7 +26,7 @@ DEFAULTS = BuildSettings()
 
 # The fusions where none was tuned: lexical with a general encoder, with an own one, and with both.
 TWO_LISTS = Fusion("rrf", (1.0, 0.5))
-OWN_AND_LEXICAL = Fusion("minmax", (0.6, 0.4))
+OWN_AND_LEXICAL = Fusion("minmax", (0.5, 0.5))
 THREE_LISTS = Fusion("rrf", (1.0, 0.5, 0.25))
 
 

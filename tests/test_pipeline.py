@@ -12,7 +12,7 @@ from tilth.query import Query
 from tilth.ranking import Ranking
 from tilth.reranking.behaviour import Behaviour, Counts
 from tilth.reranking.feature_names import NAMES
-from tilth.retrieval.fusion import Fusion, fuse_hits
+from tilth.retrieval.fusion import Fusion
 from tilth.retrieval.lexical import FIELDS
 
 QUERIES = ["tomato manure", "what to put on roses", "секатор", "garden hose 25m", "HU20C", "tomatoe seads"]
@@ -30,11 +30,13 @@ def test_an_answer_holds_the_hits_of_the_run(pipeline: Pipeline, text: str) -> N
 @pytest.mark.parametrize("fusion", [Fusion("rrf", (1.0, 0.5)), Fusion("minmax", (0.3, 0.7))])
 def test_the_fused_score_follows_from_the_places(pipeline: Pipeline, text: str, fusion: Fusion) -> None:
     pipeline = Pipeline(pipeline.live, Ranking(fusion))
-    runs = pipeline.candidates([Query("q", text)])
-    fused = dict(fuse_hits([runs[name]["q"] for name in pipeline.lists], fusion))
+    found = pipeline.candidates([Query("q", text)])["q"]
+    fused = dict(found.fused_hits(fusion))
+    lists = found.seen_by(fusion)
     for hit in pipeline.answer(text, 8).hits:
         for name, place in hit.places.items():
-            assert runs[name]["q"][place.rank - 1] == (hit.product.id, place.score)
+            assert found.ids[lists[name].places[place.rank - 1]] == hit.product.id
+            assert lists[name].scores[place.rank - 1] == place.score
         if not hit.identified:
             assert hit.score == pytest.approx(fused[hit.product.id])
         assert hit.places

@@ -92,7 +92,10 @@ class OneSearch:
             self.depth *= 4
 
     def _retrieved(self, allowed: Allowed | None) -> Candidates:
-        return retrieve(self.view, self.text, self.depth, allowed, self.watch, self.deadline)
+        complete = self.ranking.fusion.adds_scores
+        return retrieve(
+            self.view, self.text, self.depth, allowed, self.watch, self.deadline, complete=complete
+        )
 
     def _ordered(self) -> RankedPlaces:
         fused = self.found.fused(self.ranking.fusion)

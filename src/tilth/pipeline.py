@@ -24,7 +24,7 @@ from tilth.reranking.behaviour import NO_BEHAVIOUR, Behaviour
 from tilth.reranking.cross_encoder_texts import ProductTexts
 from tilth.reranking.features import feature_matrix
 from tilth.reranking.training import Features
-from tilth.retrieval.candidates import retrieve
+from tilth.retrieval.candidates import Candidates, retrieve
 from tilth.retrieval.deadline import FINISH, Costs, Deadline
 from tilth.retrieval.filters import Filters
 from tilth.retrieval.fusion import RankedPlaces
@@ -40,7 +40,7 @@ from tilth.store import Written
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a retriever put a product: its rank, from 1, and its score."""
+    """Where a retriever put a product: its rank, from 1, and its score; see `Candidates.seen_by`."""
 
     rank: int
     score: float
@@ -266,13 +266,17 @@ class Pipeline:
                 features = feature_matrix(view, text, found, top, behaviour)
                 yield Pool(query.query_id, text, ids, features, top.scores.astype(np.float64))
 
-    def candidates(self, queries: Sequence[Query]) -> dict[str, Run]:
-        """Return what `search` fuses, a run for each retriever: the input for choosing a fusion."""
+    def candidates(self, queries: Sequence[Query]) -> dict[str, Candidates]:
+        """Return what `search` fuses, by query_id: the input for choosing a fusion."""
         view = self.live.view
-        found = {query.query_id: retrieve(view, view.speller.correct(query.text), DEPTH) for query in queries}
+        return {query.query_id: retrieve(view, view.speller.correct(query.text), DEPTH) for query in queries}
+
+    def found(self, queries: Sequence[Query]) -> dict[str, Run]:
+        """Return what each retriever finds for `search`, a run each; those left out have no hits."""
+        candidates = self.candidates(queries)
         return {
-            name: Run(name, {query_id: candidates.hits(name) for query_id, candidates in found.items()})
-            for name in view.lists
+            name: Run(name, {query_id: of_query.hits(name) for query_id, of_query in candidates.items()})
+            for name in self.live.view.lists
         }
 
     def facets(self, names: Sequence[str], filters: Filters | None = None) -> dict[str, dict[str, Any]]:
@@ -376,7 +380,8 @@ class Pipeline:
         """Attach products and reasons; what was deleted a moment ago has no record, and is no hit."""
         hits = RankedPlaces(best.places[offset:], best.scores[offset:])
         found = search.found
-        ranks = {name: _places(ranked, hits) for name, ranked in found.lists.items()}
+        lists = found.seen_by(search.ranking.fusion)
+        ranks = {name: _places(ranked, hits) for name, ranked in lists.items()}
         products = self.live.store.products([found.ids[place] for place in hits.places.tolist()])
         evidence: list[Evidence] = []
         for place, score in pairs(hits):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilth.retrieval.fusion import Fusion, fuse
+from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.run import make_run
 
 with pytest.MonkeyPatch.context() as patch:
@@ -35,6 +35,10 @@ def as_ranx(run):
     return ranx.Run({query_id: dict(run[query_id]) for query_id in run}, name=run.name)
 
 
+def fuse(runs, fusion):
+    return {query_id: fuse_hits([run[query_id] for run in runs], fusion) for query_id in QUERIES}
+
+
 def assert_same(ours, theirs):
     for query_id in QUERIES:
         assert dict(ours[query_id]) == pytest.approx(theirs.run[query_id], abs=1e-9)
@@ -46,7 +50,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("count", [2, 3])
 def test_reciprocal_rank_fusion(runs, rrf_k, count):
     theirs = ranx.fuse([as_ranx(run) for run in runs[:count]], norm=None, method="rrf", params={"k": rrf_k})
-    assert_same(fuse(runs[:count], Fusion("rrf", rrf_k=rrf_k), 100), theirs)
+    assert_same(fuse(runs[:count], Fusion("rrf", rrf_k=rrf_k)), theirs)
 
 
 @pytest.mark.parametrize("weights", [(0.3, 0.7), (1.0, 1.0), (0.2, 0.5, 0.3)])
@@ -57,7 +61,7 @@ def test_weighted_min_max_sum(runs, weights):
         method="wsum",
         params={"weights": weights},
     )
-    assert_same(fuse(runs[: len(weights)], Fusion("minmax", weights), 100), theirs)
+    assert_same(fuse(runs[: len(weights)], Fusion("minmax", weights)), theirs)
 
 
 @pytest.mark.parametrize("weights", [(0.3, 0.7), (0.2, 0.5, 0.3)])
@@ -71,4 +75,13 @@ def test_weighted_z_score_sum_where_every_list_holds_every_product(weights):
     theirs = ranx.fuse(
         [as_ranx(run) for run in full], norm="zmuv", method="wsum", params={"weights": weights}
     )
-    assert_same(fuse(full, Fusion("zscore", weights), 100), theirs)
+    assert_same(fuse(full, Fusion("zscore", weights)), theirs)
+
+
+@pytest.mark.parametrize("weights", [(0.3, 0.7), (0.2, 0.5, 0.3)])
+def test_weighted_sum_of_shares_of_the_largest(runs, weights):
+    positive = [runs[0], runs[2], runs[0]][: len(weights)]  # ranx does not cut what is below 0
+    theirs = ranx.fuse(
+        [as_ranx(run) for run in positive], norm="max", method="wsum", params={"weights": weights}
+    )
+    assert_same(fuse(positive, Fusion("tmm", weights)), theirs)

@@ -17,7 +17,13 @@ from tilth.retrieval.fusion import Fusion, RankedPlaces, fitted, fuse_hits
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.view import View
 
-FUSIONS = [Fusion(), Fusion("minmax", (0.3, 0.7)), Fusion("zscore", (1.0, 1.0)), Fusion("rrf", (1.0, 0.0))]
+FUSIONS = [
+    Fusion(),
+    Fusion("rrf", (1.0, 0.0)),
+    Fusion("minmax", (0.3, 0.7)),
+    Fusion("zscore", (1.0, 1.0)),
+    Fusion("tmm"),
+]
 TEXTS = ["tomato manure", "garden hose 25m", "секатор", "HU20C", "roses", "slug steel", "nothing known"]
 
 
@@ -46,7 +52,16 @@ def test_lists_are_those_of_the_retrievers_and_fuse_as_hits_do(
         alone = retriever.search([Query("q", text)], depth)["q"]
         assert found.hits(name) == (() if name in found.skipped else alone)
     assert tuple(found.lists) == view.lists
-    fused = dict(fuse_hits([found.hits(name) for name in view.lists], fitted(fusion, len(view.lists))))
+    asked = [name for name in view.lists if name not in found.skipped]
+    hits = {name: found.hits(name) for name in view.lists}
+    if fusion.adds_scores:  # every cosine, whichever list found the product
+        for name in asked[1:]:
+            everything = view.retrievers()[name].search([Query("q", text)], len(SHOP))["q"]
+            hits[name] = tuple(hit for hit in everything if hit.product_id in found.ids)
+    assert {name: len(ranked.places) for name, ranked in found.seen_by(fusion).items()} == {
+        name: len(hits[name]) for name in view.lists
+    }
+    fused = dict(fuse_hits(list(hits.values()), fitted(fusion, len(view.lists))))
     places, scores = found.fused(fusion)
     identified = [found.ids[place] for place in found.identified]
     ranked = {found.ids[p]: s for p, s in zip(places.tolist(), scores.tolist(), strict=True)}
@@ -54,6 +69,25 @@ def test_lists_are_those_of_the_retrievers_and_fuse_as_hits_do(
     assert np.all(np.diff(scores) <= 0)
     for name in ranked.keys() - set(identified):
         assert ranked[name] == pytest.approx(fused[name])
+
+
+def test_cosines_are_compared_only_where_scores_are_added(view: View) -> None:
+    assert retrieve(view, "tomato manure", 1).cosines.keys() == view.legs.keys()
+    assert not retrieve(view, "tomato manure", 1, complete=False).cosines
+
+
+def test_a_fusion_of_scores_knows_how_near_a_product_is_that_the_words_found(tmp_path: Path) -> None:
+    both, near, words = "Tomato", "Hose Tomato", "Tomato hose hose hose feed"
+    shop = [Product(id=str(n), title=title) for n, title in enumerate([both, near, words])]
+    index(shop, tmp_path / "idx", kept_encoder(["Tomato", "Hose", "feed"]))
+    pipeline = open_index(tmp_path / "idx")
+    found = retrieve(pipeline.live.view, "tomato", 1)
+    assert [len(ranked.places) for ranked in found.lists.values()] == [1, 1]
+    seen = found.seen_by(Fusion("minmax"))
+    assert len(seen["lexical"].places) == 1
+    assert [found.ids[place] for place in seen["dense"].places.tolist()] == list(found.ids)
+    assert found.seen_by(Fusion()) == found.lists
+    pipeline.close()
 
 
 def test_a_query_of_blanks_has_no_candidates(view: View) -> None:

@@ -12,14 +12,14 @@ from tilth.retrieval.fusion import (
     METHODS,
     Fusion,
     fitted,
-    fuse,
     fuse_hits,
     grid,
     min_max,
     reciprocal_ranks,
+    shares,
     z_scores,
 )
-from tilth.run import Hit, Run, make_run, ranked
+from tilth.run import Hit, ranked
 
 products = st.sampled_from([f"p{n}" for n in range(12)])
 scores = st.floats(-1e6, 1e6)
@@ -51,7 +51,14 @@ def test_z_scores_by_hand():
     assert fused == pytest.approx({"a": z - 1, "b": -1.0, "c": -z - 1, "d": -z})
 
 
-@pytest.mark.parametrize("normalise", [reciprocal_ranks, min_max, z_scores])
+def test_shares_of_the_largest_by_hand():
+    lists = [ranked({"a": 10, "b": 6, "c": 2}), ranked({"c": 0.8, "d": 0.4, "a": -0.1})]
+    fused = dict(fuse_hits(lists, Fusion("tmm", (0.75, 0.25))))
+    assert fused == pytest.approx({"a": 0.75, "b": 0.45, "c": 0.4, "d": 0.125})
+    assert shares(np.array([0.0, -2.0])).values.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("normalise", [reciprocal_ranks, min_max, z_scores, shares])
 def test_an_empty_list_says_nothing(normalise):
     values, missing = normalise(np.empty(0))
     assert (len(values), missing) == (0, 0.0)
@@ -128,22 +135,6 @@ def test_a_list_of_weight_0_is_left_out(a, b, method):
     assert fuse_hits([a, b], Fusion(method, (1.0, 0.0))) == fuse_hits([a], Fusion(method, (1.0,)))
 
 
-@given(a=hit_lists, b=hit_lists, method=methods, k=st.integers(0, 14))
-def test_a_cut_is_the_head_of_the_whole(a, b, method, k):
-    runs = [Run("a", {"q": a}), Run("b", {"q": b})]
-    whole = fuse_hits([a, b], Fusion(method))
-    assert fuse(runs, Fusion(method), k)["q"] == whole[:k]
-
-
-def test_runs_are_fused_over_the_queries_of_all():
-    runs = [make_run("a", {"q1": {"x": 1.0}, "q2": {}}), make_run("b", {"q3": {"y": 1.0}, "q1": {"x": 2.0}})]
-    fused = fuse(runs, Fusion(), 10)
-    assert fused.name == "rrf(k=60)"
-    assert list(fused) == ["q1", "q2", "q3"]
-    assert [order(fused[q]) for q in fused] == [["x"], [], ["y"]]
-    assert len(fuse([], Fusion(), 10)) == 0
-
-
 @pytest.mark.parametrize(
     "fusion", [Fusion(), Fusion("minmax", (0.35, 0.65)), Fusion("zscore", (1, 2, 3)), Fusion(rrf_k=10)]
 )
@@ -159,7 +150,7 @@ def test_missing_keys_have_defaults():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"method": "borda"}, "'borda' is not one of rrf, minmax, zscore"),
+        ({"method": "borda"}, "'borda' is not one of rrf, minmax, zscore, tmm"),
         ({"method": ["rrf"]}, "is not one of"),
         ({"weights": [0.5, -0.1]}, "weights must be finite numbers from 0"),
         ({"weights": [0.5, math.nan]}, "weights must be finite numbers"),
@@ -177,11 +168,9 @@ def test_wrong_settings_are_named(data, message):
         Fusion.from_dict(data)
 
 
-def test_wrong_numbers_of_lists_and_hits_are_named():
+def test_wrong_numbers_of_lists_are_named():
     with pytest.raises(SettingError, match="2 weights for 1 lists"):
         fuse_hits([()], Fusion("minmax", (0.5, 0.5)))
-    with pytest.raises(SettingError, match="k must be from 0"):
-        fuse([], Fusion(), -1)
 
 
 @pytest.mark.parametrize(("lists", "steps"), [(1, 20), (2, 20), (3, 4)])
@@ -200,7 +189,7 @@ def test_the_grid_starts_plain_and_covers_the_weights(lists, steps):
 
 
 def test_the_grids_that_tuning_tries_are_small():
-    assert [len(grid(2)), len(grid(3, 10))] == [98, 319]
+    assert [len(grid(2)), len(grid(3, 10))] == [117, 382]
 
 
 @pytest.mark.parametrize(

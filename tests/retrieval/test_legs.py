@@ -244,7 +244,7 @@ def test_a_damaged_file_of_a_leg_is_named(shop: Path, file: str) -> None:
 def test_three_lists_are_fused_and_shown_as_evidence(pipeline: Pipeline) -> None:
     assert pipeline.lists == ("lexical", "dense", "own")
     assert pipeline.ranking.fusion == THREE_LISTS
-    runs = pipeline.candidates([Query("q", "tomato manure")])
+    runs = pipeline.found([Query("q", "tomato manure")])
     assert list(runs) == ["lexical", "dense", "own"]
     fused = dict(fuse_hits([run["q"] for run in runs.values()], THREE_LISTS))
     answer = pipeline.answer("tomato manure", 8)

@@ -77,7 +77,7 @@ def _runs(pipeline: Pipeline, queries: list[Query]) -> dict[str, Run]:
     """Return the run of TF-IDF and those that a search fuses: none of an encoder that knows no word."""
     with progress_bars() as bars:
         bars("searching", 0, 2)
-        runs = pipeline.candidates(queries)
+        runs = pipeline.found(queries)
         bars("searching", 1, 2)
         runs = {"tfidf": pipeline.tfidf().search(queries, DEPTH), **runs}
         bars("searching", 2, 2)

@@ -24,7 +24,8 @@ from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
 from tilth.ranking import Ranking
 from tilth.releases import HYBRID
-from tilth.retrieval.fusion import Fusion, fitted, fuse, grid
+from tilth.retrieval.candidates import Candidates
+from tilth.retrieval.fusion import Fusion, fitted, grid
 from tilth.retrieval.index import read_fusion, write_fusion
 from tilth.run import Run, read_run, write_run
 
@@ -182,11 +183,11 @@ def tune(
     chosen_on = queries_of(parts, [part for part in dict.fromkeys(parts.values()) if part != "test"])
     tested = queries_of(parts, ["test"])
     pipeline = open_index(index, store=store)
-    lists = pipeline.candidates(_only(texts, chosen_on))
-    before = fitted(read_fusion(index, pipeline.index.default_fusion), len(lists))
-    by_name = {str(fusion): fusion for fusion in (before, *grid(len(lists), _STEPS[len(lists)]))}
+    candidates, lists = pipeline.candidates(_only(texts, chosen_on)), len(pipeline.lists)
+    before = fitted(read_fusion(index, pipeline.index.default_fusion), lists)
+    by_name = {str(fusion): fusion for fusion in (before, *grid(lists, _STEPS[lists]))}
     (by,) = parse_measures([measure])
-    name = score_candidates(_fused(lists, by_name), grades.only(chosen_on), by).select(chosen_on)
+    name = score_candidates(_fused(candidates, by_name), grades.only(chosen_on), by).select(chosen_on)
     test = _test_report(pipeline, by_name[name], _only(texts, tested), grades, seed)
     if apply:
         write_fusion(index, by_name[name])
@@ -205,9 +206,9 @@ def _only(queries: list[Query], query_ids: Collection[str]) -> list[Query]:
     return [query for query in queries if query.query_id in wanted]
 
 
-def _fused(runs: Mapping[str, Run], fusions: Mapping[str, Fusion]) -> Iterator[tuple[str, Run]]:
+def _fused(found: Mapping[str, Candidates], fusions: Mapping[str, Fusion]) -> Iterator[tuple[str, Run]]:
     for name, fusion in fusions.items():
-        yield name, fuse(list(runs.values()), fusion, DEPTH)
+        yield name, Run(name, {query_id: each.fused_hits(fusion) for query_id, each in found.items()})
 
 
 def _test_report(

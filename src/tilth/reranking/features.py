@@ -22,7 +22,7 @@ from tilth.retrieval.candidates import Candidates
 from tilth.retrieval.dense import RowPassages
 from tilth.retrieval.fusion import NO_PLACES, RankedPlaces
 from tilth.retrieval.legs import LEGS
-from tilth.retrieval.quantisation import to_query
+from tilth.retrieval.nearness import Nearness, firsts, nearness
 from tilth.retrieval.term_rows import TERM_FIELDS, Terms, term_hash
 from tilth.retrieval.view import LEXICAL, View
 
@@ -106,21 +106,16 @@ def _nearness(view: View, vectors: Mapping[str, Vectors], rows: Rows) -> Columns
 
 def _cosines(prefix: str, passages: RowPassages | None, vector: Vectors | None, size: int) -> Columns:
     """Return the cosines of the query and each row's first passage, and its nearest one."""
-    head, best = np.full((2, size), np.nan)
-    if passages is not None and vector is not None and len(passages.places):
-        first = _begins(passages.places)
-        has = passages.places[first]
-        query = to_query(vector)
-        cosines = np.einsum("ij,j->i", passages.codes, query.codes)  # BLAS would wait for other threads
-        cosines *= query.unit
-        head[has], best[has] = cosines[first], np.maximum.reduceat(cosines, first)
-    return {f"{prefix}_head": head, f"{prefix}_best": best}
+    found = Nearness(*np.full((2, size), np.nan, np.float32))
+    if passages is not None and vector is not None:
+        found = nearness(passages, vector, size)
+    return {f"{prefix}_{name}": cosines.astype(np.float64) for name, cosines in found._asdict().items()}
 
 
 def _to_top(passages: RowPassages, size: int) -> Column:
     """Return the cosine of each row's first passage and the mean of the best candidates' first ones."""
     column = np.full(size, np.nan)
-    first = _begins(passages.places)
+    first = firsts(passages.places)
     heads, has = passages.codes[first], passages.places[first]
     lengths = np.maximum(np.sqrt(np.einsum("ij,ij->i", heads, heads)), 1e-9)
     top = has < _TOP
@@ -128,11 +123,6 @@ def _to_top(passages: RowPassages, size: int) -> Column:
     centre /= max(float(np.linalg.norm(centre)), 1e-9)
     column[has] = np.einsum("ij,j->i", heads, centre) / lengths
     return column
-
-
-def _begins(groups: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return where each group begins; the members of one, numbered from 0, are side by side."""
-    return np.flatnonzero(np.diff(groups, prepend=-1))
 
 
 # --- terms ----------------------------------------------------------------------------------------
@@ -256,11 +246,11 @@ def _phrases(met: _Met, query: _Query, size: int) -> Columns:
 def _title(terms: Terms, met: _Met, lengths: npt.NDArray[np.intp], size: int) -> Columns:
     """Return where in the title the query is met first and last, and how much of the title is the query."""
     starts = np.zeros(size, np.intp)
-    begins = _begins(terms.places)  # of a row, and so of its title
+    begins = firsts(terms.places)  # of a row, and so of its title
     starts[terms.places[begins]] = begins
     inside = met.cells % len(TERM_FIELDS) == 0
     at, rows = met.at[inside], met.rows[inside]
-    first = _begins(rows)
+    first = firsts(rows)
     counts, rows = np.diff(first, append=len(rows)), rows[first]
     before, after, share = np.full(size, np.nan), np.full(size, np.nan), np.zeros(size)
     before[rows] = at[first] - starts[rows]

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from tilth.protocols import Allowed, Rows, Vectors
 from tilth.retrieval.deadline import Deadline
 from tilth.retrieval.fusion import NO_PLACES, Fusion, RankedPlaces, fitted, fuse_places
+from tilth.retrieval.nearness import Cosines, nearness
 from tilth.retrieval.rows import NO_HITS, RowHits
 from tilth.retrieval.stopwatch import Stopwatch
-from tilth.retrieval.view import LEXICAL, View
+from tilth.retrieval.view import LEXICAL, LiveDense, View
 from tilth.run import Hit
 
 _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
@@ -21,6 +22,7 @@ _UNKNOWN_WORDS = "the encoder knows the letters of this query, not its words"
 class Candidates:
     """What the retrievers found for one query: a list each, over the products of all lists.
 
+    A dense list holds the nearest products; `cosines` those of all products, whichever list found them.
     `whole`: each retriever was asked for more than it has, so that no depth would find others. `identified`
     are the products whose identifier is the query itself; `skipped` says which retriever was not asked, and
     why.
@@ -30,6 +32,7 @@ class Candidates:
     rows: Rows  # of each
     lists: Mapping[str, RankedPlaces]  # in the order of the fusion's weights
     vectors: Mapping[str, Vectors] = field(default_factory=dict)  # (D,) of the query, by the leg that made it
+    cosines: Mapping[str, Cosines] = field(default_factory=dict)  # (products,), by the same legs
     identified: frozenset[int] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
@@ -45,8 +48,29 @@ class Candidates:
 
         The fusion may be for fewer or more lists than there are: see `fusion.fitted`.
         """
-        lists = list(self.lists.values())
+        lists = list(self.seen_by(fusion).values())
         return self.identified_first(fuse_places(lists, len(self.ids), fitted(fusion, len(lists))))
+
+    def seen_by(self, fusion: Fusion) -> Mapping[str, RankedPlaces]:
+        """Return the lists that a fusion adds up.
+
+        One that adds scores takes every cosine that there is, also of products that only another list found:
+        they follow those that the dense list holds. One that adds ranks takes the lists as they are.
+        """
+        return {name: self._known(name) for name in self.lists} if fusion.adds_scores else self.lists
+
+    def _known(self, name: str) -> RankedPlaces:
+        if name not in self.cosines:
+            return self.lists[name]
+        places = np.flatnonzero(~np.isnan(self.cosines[name]))
+        scores = self.cosines[name][places]
+        order = np.lexsort((places, -scores))
+        return RankedPlaces(places[order], scores[order])
+
+    def fused_hits(self, fusion: Fusion) -> tuple[Hit, ...]:
+        """Return `fused` as hits."""
+        places, scores = self.fused(fusion)
+        return tuple(Hit(self.ids[p], s) for p, s in zip(places.tolist(), scores.tolist(), strict=True))
 
     def identified_first(self, ranked: RankedPlaces) -> RankedPlaces:
         """Lift the products whose identifier was typed above all others of a ranking."""
@@ -69,6 +93,8 @@ def retrieve(
     allowed: Allowed | None = None,
     watch: Stopwatch | None = None,
     deadline: Deadline | None = None,
+    *,
+    complete: bool = True,
 ) -> Candidates:
     """Ask all retrievers for the candidates of one query.
 
@@ -79,6 +105,7 @@ def retrieve(
         allowed: a mask of the rows that may be returned; None allows all.
         watch: is told where the time goes.
         deadline: may leave dense retrievers out, the last of them last, never the lexical one.
+        complete: compare the query with every product found, as a fusion that adds scores needs it.
 
     Returns:
         The candidates; none for a query of blanks.
@@ -112,10 +139,23 @@ def retrieve(
             for name, hits in found.items()
         },
         vectors,
+        {
+            name: _cosines(view.legs[name], vector, rows, found[name])[by_id]
+            for name, vector in (vectors.items() if complete else ())
+        },
         frozenset(places[known].tolist()),
         {name: _UNKNOWN_WORDS for name in view.legs if name not in asked},
         all(len(hits.rows) < depth for hits in found.values()),
     )
+
+
+def _cosines(leg: LiveDense, vector: Vectors, rows: Rows, found: RowHits) -> Cosines:
+    """Return the cosine of each row (ascending): that of the hit, where it is one."""
+    cosines = np.full(len(rows), np.nan, np.float32)
+    cosines[np.searchsorted(rows, found.rows)] = found.scores
+    others = np.flatnonzero(np.isnan(cosines))
+    cosines[others] = nearness(leg.passages_of(rows[others]), vector, len(others)).best
+    return cosines
 
 
 def _ranked(places: npt.NDArray[np.intp], hits: RowHits, depth: int) -> RankedPlaces:

@@ -1,12 +1,16 @@
-"""Fusion: several ranked lists for one query become one, as pure functions on hits and runs.
+"""Fusion: several ranked lists for one query become one, as pure functions on hits.
 
-Three methods, each a sum over the lists with a weight per list:
+Four methods, each a sum over the lists with a weight per list:
 
 rrf     weight / (rrf_k + rank). Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms
         Condorcet and individual Rank Learning Methods", SIGIR 2009.
 minmax  scores of a list mapped onto [0, 1]. Fox and Shaw, "Combination of Multiple Searches", TREC-2, 1994;
         Montague and Aslam, "Relevance Score Normalization for Metasearch", CIKM 2001.
 zscore  scores of a list with mean 0 and standard deviation 1; Montague and Aslam, as above.
+tmm     scores of a list divided by its largest: min-max with the least score that there can be in place of
+        the least that was found ("theoretical"). Bruch, Gai and Ingber, "An Analysis of Fusion Functions for
+        Hybrid Retrieval", ACM TOIS 42, 2023; theirs of a cosine is -1, and here 0, as that of texts that
+        have nothing to do with each other.
 
 What a list says about a product that it does not hold, and what it says when its scores do not differ (a
 single hit, for one), stands beside each function below. A list of weight 0 is left out altogether: the
@@ -14,7 +18,7 @@ products that only it holds are not in the result.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -22,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.errors import InputError, SettingError, shorten
-from tilth.run import Hit, Run
+from tilth.run import Hit
 
 FusedScores = npt.NDArray[np.float64]
-Method = Literal["rrf", "minmax", "zscore"]
+Method = Literal["rrf", "minmax", "zscore", "tmm"]
 METHODS: tuple[Method, ...] = get_args(Method)
 RRF_K = 60  # the constant of the paper
 TUNED_RRF_K = (RRF_K, 5, 20)
@@ -58,6 +62,11 @@ class Fusion:
         settings = [f"k={self.rrf_k:g}"] if self.method == "rrf" else []
         settings += [f"{weight:g}" for weight in self.weights]
         return f"{self.method}({','.join(settings)})"
+
+    @property
+    def adds_scores(self) -> bool:
+        """Whether it is scores that are added up, and not ranks."""
+        return self.method != "rrf"
 
     def weights_of(self, lists: int) -> tuple[float, ...]:
         """Return a weight for each list.
@@ -176,6 +185,17 @@ def z_scores(scores: npt.NDArray[np.floating]) -> Contribution:
     return Contribution((scaled - mean) / deviation, -mean / deviation)  # the minimum was scaled to 0
 
 
+def shares(scores: npt.NDArray[np.floating]) -> Contribution:
+    """Return score / max, in [0, 1], and 0 for scores below 0; a missing product has 0.
+
+    Where no score is above 0, each product has 0.
+    """
+    exact = scores.astype(np.float64)
+    if not len(exact) or exact.max() <= 0:
+        return Contribution(np.zeros(len(exact)), 0.0)
+    return Contribution(np.maximum(exact, 0) / exact.max(), 0.0)
+
+
 def fuse_places(lists: Sequence[RankedPlaces], products: int, fusion: Fusion) -> RankedPlaces:
     """Fuse ranked lists over products that are numbered in the order of their ids.
 
@@ -206,7 +226,12 @@ def fuse_places(lists: Sequence[RankedPlaces], products: int, fusion: Fusion) ->
 def _contribution(scores: npt.NDArray[np.floating], fusion: Fusion) -> Contribution:
     if fusion.method == "rrf":
         return reciprocal_ranks(scores, fusion.rrf_k)
-    return min_max(scores) if fusion.method == "minmax" else z_scores(scores)
+    return _OF_SCORES[fusion.method](scores)
+
+
+_OF_SCORES: Mapping[str, Callable[[npt.NDArray[np.floating]], Contribution]] = {
+    "minmax": min_max, "zscore": z_scores, "tmm": shares,
+}  # fmt: skip
 
 
 def fuse_hits(lists: Sequence[Sequence[Hit]], fusion: Fusion) -> tuple[Hit, ...]:
@@ -239,28 +264,6 @@ def _placed(hits: Sequence[Hit], place: Mapping[str, int]) -> RankedPlaces:
     return RankedPlaces(places, np.array([hit.score for hit in hits], np.float64))
 
 
-def fuse(runs: Sequence[Run], fusion: Fusion, k: int) -> Run:
-    """Fuse runs query by query; a query that a run lacks is an empty list.
-
-    Args:
-        runs: one run a retriever, in the order of the weights.
-        fusion: the method and its weights.
-        k: how many hits to keep, from 0.
-
-    Returns:
-        A run over the queries of all runs, named after the fusion.
-
-    Raises:
-        InputError: a score is infinite or not a number.
-        SettingError: the fusion has weights for another number of runs, or `k` is below 0.
-    """
-    if k < 0:
-        raise SettingError(f"k must be from 0, not {k}")
-    queries = dict.fromkeys(query_id for run in runs for query_id in run)
-    lists = {query_id: [run.hits.get(query_id, ()) for run in runs] for query_id in queries}
-    return Run(str(fusion), {query_id: fuse_hits(lists[query_id], fusion)[:k] for query_id in queries})
-
-
 def grid(lists: int = 2, steps: int = 20) -> list[Fusion]:
     """Return the fusions that tuning tries, the plainest (equal RRF) first.
 
@@ -272,7 +275,7 @@ def grid(lists: int = 2, steps: int = 20) -> list[Fusion]:
         steps: the number of steps from 0 to 1, from 1.
 
     Returns:
-        98 fusions for two lists and 20 steps, 319 for three lists and 10 steps.
+        117 fusions for two lists and 20 steps, 382 for three lists and 10 steps.
 
     Raises:
         SettingError: `lists` or `steps` is below 1.
@@ -285,6 +288,7 @@ def grid(lists: int = 2, steps: int = 20) -> list[Fusion]:
         Fusion(),
         *(Fusion("minmax", w) for w in weights),
         *(Fusion("zscore", w) for w in inner),
+        *(Fusion("tmm", w) for w in inner),
         *(Fusion("rrf", w, rrf_k) for rrf_k in TUNED_RRF_K for w in inner),
     ]
 

@@ -30,7 +30,7 @@ _STORE_FILE = "store.sqlite"
 # By the number of lists: lexical, dense and, if there is one, own. A general encoder is weaker than the words
 # on product catalogues, and at half the weight it adds most (docs/log.md).
 _DEFAULT_FUSIONS = {2: Fusion("rrf", (1.0, 0.5)), 3: Fusion("rrf", (1.0, 0.5, 0.25))}
-_OWN_FUSION = Fusion("minmax", (0.6, 0.4))  # cosines of an own encoder say more than their ranks
+_OWN_FUSION = Fusion("minmax", (0.5, 0.5))  # cosines of an own encoder say more than their ranks
 
 
 @dataclass(frozen=True, slots=True)
