@@ -33,6 +33,8 @@ class OneSearch:
         texts: Texts,
         watch: Stopwatch | None = None,
         deadline: Deadline | None = None,
+        *,
+        typed: str | None = None,
     ) -> None:
         """Take a query.
 
@@ -43,7 +45,9 @@ class OneSearch:
             texts: what a cross-encoder reads of products.
             watch: is told where the time goes.
             deadline: the time that there is; None: as much as it takes.
+            typed: the query as it was typed, which encoders read; None: `text`.
         """
+        self._typed = typed
         self.view, self.text, self.ranking, self.texts = view, text, ranking, texts
         self.watch, self.deadline = watch or Stopwatch(), deadline or Deadline()
         self.found = NOTHING
@@ -92,9 +96,15 @@ class OneSearch:
             self.depth *= 4
 
     def _retrieved(self, allowed: Allowed | None) -> Candidates:
-        complete = self.ranking.fusion.adds_scores
         return retrieve(
-            self.view, self.text, self.depth, allowed, self.watch, self.deadline, complete=complete
+            self.view,
+            self.text,
+            self.depth,
+            allowed,
+            self.watch,
+            self.deadline,
+            typed=self._typed,
+            complete=self.ranking.fusion.adds_scores,
         )
 
     def _ordered(self) -> RankedPlaces:

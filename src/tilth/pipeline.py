@@ -257,8 +257,8 @@ class Pipeline:
         """
         view, fusion = self.live.view, self.ranking.fusion
         for query in queries:
-            text = view.speller.correct(query.text)
-            found = retrieve(view, text, max(depth, DEPTH))
+            text, typed = view.speller.read(query.text)
+            found = retrieve(view, text, max(depth, DEPTH), typed=typed)
             places, scores = found.fused(fusion)
             top = RankedPlaces(places[:depth], scores[:depth])
             if len(places):
@@ -269,7 +269,11 @@ class Pipeline:
     def candidates(self, queries: Sequence[Query]) -> dict[str, Candidates]:
         """Return what `search` fuses, by query_id: the input for choosing a fusion."""
         view = self.live.view
-        return {query.query_id: retrieve(view, view.speller.correct(query.text), DEPTH) for query in queries}
+        read = {query.query_id: view.speller.read(query.text) for query in queries}
+        return {
+            query_id: retrieve(view, corrected, DEPTH, typed=typed)
+            for query_id, (corrected, typed) in read.items()
+        }
 
     def found(self, queries: Sequence[Query]) -> dict[str, Run]:
         """Return what each retriever finds for `search`, a run each; those left out have no hits."""
@@ -369,8 +373,8 @@ class Pipeline:
     def _searched(
         self, view: View, text: str, watch: Stopwatch | None = None, deadline: Deadline | None = None
     ) -> OneSearch:
-        corrected = view.speller.correct(text)
-        search = OneSearch(view, corrected, self.ranking, self.texts, watch, deadline)
+        corrected, typed = view.speller.read(text)
+        search = OneSearch(view, corrected, self.ranking, self.texts, watch, deadline, typed=typed)
         search.watch.lap("read")
         return search
 

@@ -90,6 +90,14 @@ def test_a_fusion_of_scores_knows_how_near_a_product_is_that_the_words_found(tmp
     pipeline.close()
 
 
+def test_words_are_looked_up_corrected_and_encoders_read_what_was_typed(view: View) -> None:
+    found = retrieve(view, "tomato manure", 10, typed="roses slug")
+    assert found.hits("lexical") == retrieve(view, "tomato manure", 10).hits("lexical") != ()
+    for name, leg in view.index.legs.items():
+        assert np.array_equal(found.vectors[name], leg.encoder.encode_queries(["roses slug"])[0])
+        assert found.hits(name) == retrieve(view, "roses slug", 10).hits(name)
+
+
 def test_a_query_of_blanks_has_no_candidates(view: View) -> None:
     assert retrieve(view, " \t", 10) is NOTHING
     assert NOTHING.hits("dense") == ()

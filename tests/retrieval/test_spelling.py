@@ -37,6 +37,21 @@ def test_near_words_are_found(typed: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "corrected", "typed"),
+    [
+        ("Tomatto 20 kg", "tomato 20 kg", "Tomatto 20 kg"),
+        ("njvfn", "томат", "томат"),
+        ("tomatto njvfn", "tomato томат", "tomatto томат"),
+        ("Tomato", "Tomato", "Tomato"),
+    ],
+)
+def test_encoders_read_what_was_typed_but_for_the_layout_of_the_keyboard(
+    text: str, corrected: str, typed: str
+) -> None:
+    assert SPELLER.read(text) == (corrected, typed)
+
+
+@pytest.mark.parametrize(
     "typed", ["tomatoes", "Tomato", "секаторы", "hos", "laptop", "WH-1000XM4", "xyz", ""]
 )
 def test_known_short_far_and_coded_words_stay(typed: str) -> None:

@@ -94,6 +94,7 @@ def retrieve(
     watch: Stopwatch | None = None,
     deadline: Deadline | None = None,
     *,
+    typed: str | None = None,
     complete: bool = True,
 ) -> Candidates:
     """Ask all retrievers for the candidates of one query.
@@ -105,6 +106,8 @@ def retrieve(
         allowed: a mask of the rows that may be returned; None allows all.
         watch: is told where the time goes.
         deadline: may leave dense retrievers out, the last of them last, never the lexical one.
+        typed: the query before its spelling was corrected, which encoders read (`spelling.Reading`); None:
+            `text`.
         complete: compare the query with every product found, as a fusion that adds scores needs it.
 
     Returns:
@@ -121,7 +124,7 @@ def retrieve(
         # An own encoder is a table of vectors: where time is short, a general one is left out before it.
         if deadline.allows(name, sparing=asked[place + 1 :]):
             with deadline.timed(name):
-                vectors[name] = view.index.legs[name].encoder.encode_queries([text])[0]
+                vectors[name] = view.index.legs[name].encoder.encode_queries([typed or text])[0]
                 watch.lap("encode")
                 found[name] = view.legs[name].search_rows(vectors[name], depth, allowed)
                 watch.lap(name)

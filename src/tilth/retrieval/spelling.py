@@ -8,9 +8,10 @@ substitutions, swaps of neighbours) from rapidfuzz, and the word as typed on the
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -33,6 +34,13 @@ def count_words(products: Iterable[Product]) -> Counter[str]:
     for product in products:
         counts.update(set(words(f"{product.title} {product.brand} {product.product_type}")))
     return counts
+
+
+class Reading(NamedTuple):
+    """How a query is read; the text as it is where no word of it is replaced."""
+
+    corrected: str  # for what looks words up
+    typed: str  # for what knows the parts of words: a correction is a guess, the layout of a keyboard is none
 
 
 class VocabularyCounter:
@@ -79,10 +87,13 @@ class Speller:
 
     def correct(self, text: str) -> str:
         """Return the text with its unknown words replaced; as it is where there is nothing to replace."""
+        return self.read(text).corrected
+
+    def read(self, text: str) -> "Reading":
+        """Return the text with its unknown words replaced, and with those alone of the other layout."""
         corrections = self.corrections(text)
-        if not corrections:
-            return text
-        return re.sub(r"[^\W\d_]+", lambda match: corrections.get(match[0], match[0]), fold(text))
+        of_layout = {word: found for word, found in corrections.items() if found == _swapped(word)}
+        return Reading(_replaced(text, corrections), _replaced(text, of_layout))
 
     def corrections(self, text: str) -> dict[str, str]:
         """Return what to read for each word that no product has, where something is near enough."""
@@ -91,7 +102,7 @@ class Speller:
         return {word: found for word, found in nearest.items() if found}
 
     def _nearest(self, word: str) -> str | None:
-        swapped = word.translate(_OTHER_LAYOUT)
+        swapped = _swapped(word)
         if swapped in self._rank or self._known(swapped):
             return swapped
         for candidates in (self._by_letter.get(word[0], []), self._vocabulary):
@@ -104,3 +115,14 @@ class Speller:
         errors = 2 if len(word) >= _TWO_ERRORS_FROM else 1
         found = process.extract(word, candidates, scorer=OSA.distance, score_cutoff=errors, limit=None)
         return min(found, key=lambda match: (match[1], self._rank[match[0]]))[0] if found else None
+
+
+def _swapped(word: str) -> str:
+    """Return a word as the other layout of the keyboard types it."""
+    return word.translate(_OTHER_LAYOUT)
+
+
+def _replaced(text: str, corrections: Mapping[str, str]) -> str:
+    if not corrections:
+        return text
+    return re.sub(r"[^\W\d_]+", lambda match: corrections.get(match[0], match[0]), fold(text))
