@@ -58,7 +58,7 @@ def shop() -> list[Product]:
 
 def judged() -> tuple[list[Query], Qrels]:
     folder = sample_shop(PRODUCTS, "en")
-    return read_queries(folder / "queries.tsv")[::3], read_qrels(folder / "qrels.tsv")  # a hundred will do
+    return read_queries(folder / "queries.tsv"), read_qrels(folder / "qrels.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -481,7 +481,7 @@ if module == "generations":
         generations._switch = kill
 
     retraining.build_index = build
-plan = retraining.Plan(queries=read_queries(shop / "queries.tsv")[::3], qrels=read_qrels(shop / "qrels.tsv"),
+plan = retraining.Plan(queries=read_queries(shop / "queries.tsv"), qrels=read_qrels(shop / "qrels.tsv"),
                        encoder=open_static(encoder), rules=Rules(budget_ms=1e6))
 with open_store(into, create=False) as store:
     retraining.retrain(into, store, plan, Resources(), quiet)
