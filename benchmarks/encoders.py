@@ -1,7 +1,7 @@
 """Encoders on three catalogues: a general one in its three forms, and the shop's own; quality and costs.
 
     python benchmarks/encoders.py [--catalogues icecat,en,ru] [--products 10000] [--seed 0]
-    python benchmarks/encoders.py --ablation | --samples 1000,3000,10000 | --dimensions 256,128,64
+    python benchmarks/encoders.py --ablation | --samples 1000,3000,10000 | --dimensions 256,128,64 [--jobs 1]
     python benchmarks/encoders.py --table
 
 Every encoder is measured alone, fused with BM25 and, where it is a static one, as the third list beside BM25

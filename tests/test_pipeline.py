@@ -12,8 +12,9 @@ from tilth.query import Query
 from tilth.ranking import Ranking
 from tilth.reranking.behaviour import Behaviour, Counts
 from tilth.reranking.feature_names import NAMES
-from tilth.retrieval.fusion import Fusion
+from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.lexical import FIELDS
+from tilth.run import Hit
 
 QUERIES = ["tomato manure", "what to put on roses", "секатор", "garden hose 25m", "HU20C", "tomatoe seads"]
 
@@ -31,8 +32,12 @@ def test_an_answer_holds_the_hits_of_the_run(pipeline: Pipeline, text: str) -> N
 def test_the_fused_score_follows_from_the_places(pipeline: Pipeline, text: str, fusion: Fusion) -> None:
     pipeline = Pipeline(pipeline.live, Ranking(fusion))
     found = pipeline.candidates([Query("q", text)])["q"]
-    fused = dict(found.fused_hits(fusion))
     lists = found.seen_by(fusion)
+    hits = [
+        [Hit(found.ids[place], score) for place, score in zip(*map(list, ranked), strict=True)]
+        for ranked in lists.values()
+    ]
+    fused = dict(fuse_hits(hits, fusion))
     for hit in pipeline.answer(text, 8).hits:
         for name, place in hit.places.items():
             assert found.ids[lists[name].places[place.rank - 1]] == hit.product.id
