@@ -5,23 +5,38 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from live_service import Live, head, spoken, status
+from live_service import Live, eventually, head, spoken, status
 from tilth.serve.http import envelope
 from tilth.serve.limits import OverloadedError
+from tilth.serve.logs import REQUEST_ID
 
 QUERY = orjson.dumps({"query": "garden hose"})
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[logging.LogRecord]]]:
-    """The lines of the access log."""
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """The line of the access log for the request of an id; it may come a moment after the answer."""
     caplog.set_level(logging.INFO)
-    yield lambda: [record for record in caplog.records if record.name == "tilth.access"]
+    found: dict[str, dict[str, Any]] = {}
+
+    def keep(record: logging.LogRecord) -> bool:
+        found[REQUEST_ID.get()] = vars(record)
+        return True
+
+    def line(request_id: str) -> dict[str, Any]:
+        eventually(lambda: request_id in found)
+        return found[request_id]
+
+    log = logging.getLogger("tilth.access")
+    log.addFilter(keep)
+    yield line
+    log.removeFilter(keep)
 
 
 def post(live: Live, body: bytes = QUERY, **headers: str) -> httpx.Response:
@@ -152,12 +167,16 @@ def test_a_body_that_takes_too_long_is_given_up(live: Live, monkeypatch: pytest.
     assert b"application/problem+json" in said
 
 
-def test_half_a_body_does_nothing(live: Live) -> None:
-    """Who hangs up half-way through an upload has stored nothing."""
+def test_half_a_body_does_nothing(live: Live, lines: Callable[[str], dict[str, Any]]) -> None:
+    """Who hangs up half-way through an upload has stored nothing, when the service has noticed it, too."""
     body = b'{"id": "half-1", "title": "Half"}\n{"id": "half-2", "title": "Half"}\n'
-    start = head(live, "POST /v1/products", Content_Length=len(body), Content_Type="application/x-ndjson")
+    kind = "application/x-ndjson"
+    start = head(
+        live, "POST /v1/products", Content_Length=len(body), Content_Type=kind, X_Request_Id="half-a-body"
+    )
     with socket.create_connection(("127.0.0.1", live.port)) as connection:
         connection.sendall(start + body[:34])
+    assert lines("half-a-body")["status"] == 422
     assert live.ready()
     assert live.client().get("/v1/products/half-1").status_code == 404
 
@@ -165,17 +184,19 @@ def test_half_a_body_does_nothing(live: Live) -> None:
 # --- the log --------------------------------------------------------------------------------------
 
 
-def test_each_request_is_a_line(live: Live, lines: Callable[[], list[logging.LogRecord]]) -> None:
-    post(live)
-    live.client("").get("/v1/products/hose-10-red")
-    live.client("").get("/nothing/at/all")
-    facts = [(r["method"], r["route"], r["status"], bool(r["key"])) for r in map(vars, lines())]
-    assert facts == [
+def test_each_request_is_a_line(live: Live, lines: Callable[[str], dict[str, Any]]) -> None:
+    answers = [
+        post(live),
+        live.client("").get("/v1/products/hose-10-red"),
+        live.client("").get("/nothing/at/all"),
+    ]
+    said = [lines(answer.headers["x-request-id"]) for answer in answers]
+    assert [(line["method"], line["route"], line["status"], bool(line["key"])) for line in said] == [
         ("POST", "/v1/search", 200, True),
         ("GET", "/v1/products/{product_id:path}", 401, False),
         ("GET", "other", 404, False),
     ]
-    assert all(vars(record)["ms"] > 0 for record in lines())
+    assert all(line["ms"] > 0 for line in said)
 
 
 def test_paths_make_no_new_series(live: Live) -> None:
