@@ -1,5 +1,6 @@
 """What many tests share: a small shop, indexed once with the packaged encoder; databases without a store."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,8 @@ from postgres import new_schemas, running_postgres
 from shop import SHOP, index
 from tilth.pipeline import Pipeline, open_index
 from tilth.retrieval.encoder_build import ModelForBuild, build_encoder
+
+os.environ.pop("COLUMNS", None)  # a console that is made while it is set keeps this width for good
 
 
 @pytest.fixture(scope="session")

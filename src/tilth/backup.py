@@ -87,7 +87,7 @@ def back_up(index: Path, into: Path, store_url: str | None = None) -> Report:
     if into.resolve().is_relative_to(index.resolve()):
         raise InputError("lies in the index folder", path=into, remedy="Name a folder outside it")
     generation = open_generation(index, checksums=False)
-    with generation.held, open_store(index, store_url, create=False) as store:
+    with closing(generation.held), open_store(index, store_url, create=False) as store:
         check_store(generation, store)
         with _appearing(into) as aside:
             copy = _Copy(aside)

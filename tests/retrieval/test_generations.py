@@ -1,7 +1,9 @@
 """The index folder: atomic switches, one builder at a time, damage named."""
 
+import gc
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,14 @@ import pytest
 
 from tilth.errors import IndexFormatError, IndexLockedError, InputError
 from tilth.retrieval import generations
-from tilth.retrieval.generations import adopting, new_generation, open_generation, sweep, write_manifest
+from tilth.retrieval.generations import (
+    MANIFEST,
+    adopting,
+    new_generation,
+    open_generation,
+    sweep,
+    write_manifest,
+)
 
 
 def build(into: Path, content: str = "rows") -> None:
@@ -26,6 +35,16 @@ def test_a_generation_is_opened_with_its_facts(tmp_path: Path) -> None:
     assert generation.number == 1
     assert generation.manifest["content"] == "rows"
     assert (generation.folder / "data").read_text() == "rows"
+
+
+def test_a_generation_that_nobody_refers_to_is_closed(tmp_path: Path) -> None:
+    build(tmp_path)
+    generation = open_generation(tmp_path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del generation
+        gc.collect()
+    assert [each for each in told if MANIFEST in str(each.message)] == []
 
 
 def test_a_failed_build_leaves_the_index_as_it_was(tmp_path: Path) -> None:

@@ -104,8 +104,9 @@ def test_a_model_that_is_not_there_is_told_at_once(
 def test_a_model_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = tiny_bert(tmp_path)
     (path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0damaged")
-    with pytest.raises(InputError, match=r"the model cannot be loaded .*tiny-bert"):
+    with pytest.raises(InputError, match="the model cannot be loaded") as told:
         load_model(str(path))
+    assert told.value.value == str(path)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,14 @@ class Generation:
     number: int
     manifest: dict[str, Any]
     checksum: str
-    held: IO[bytes]
+    held: "Held"
+
+
+class Held:
+    """A file that is open, and so locked, until `close` or as long as this object lives."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.close = weakref.finalize(self, file.close)
 
 
 @contextmanager
@@ -406,11 +414,15 @@ def _hold_current(path: Path) -> Generation:
             raise IndexFormatError(f"{folder / MANIFEST}: cannot be read. Build the index again")
 
 
-def _shared_lock(manifest: Path) -> IO[bytes] | None:
-    """Return the opened and locked file; None if it is gone, or about to go."""
+def _shared_lock(manifest: Path) -> Held | None:
+    """Return what holds the opened and locked file; None if it is gone, or about to go."""
     try:
-        held = manifest.open("rb")
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = manifest.open("rb")
+    except OSError:
+        return None
+    held = Held(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return None
     return held if manifest.is_file() else None

@@ -115,7 +115,7 @@ def test_generations_change_while_others_search(live: Live) -> None:
         assert health(live)["products"] == len(PRODUCTS) + 150
     found = live.client("search").post("/v1/facets", json={"fields": ["brand"]}).json()
     assert found["facets"]["brand"]["Terra"] == 7 + 150
-    assert [folder.name for folder in (path / "generations").iterdir()] == ["4"]
+    eventually(lambda: [folder.name for folder in (path / "generations").iterdir()] == ["4"])
 
 
 def health(live: Live) -> dict[str, object]:
