@@ -157,7 +157,8 @@ def train(
     from tilth.encoder_training.trainer import train_encoder  # torch, which the workers of a build do without
 
     with Store.open(shop.store, create=False) as store, store.snapshot() as snapshot:
-        products = sampled(snapshot.products(), settings.sample, settings.seed)
+        judged = {pair.product_id for pair in asked}
+        products = sampled(snapshot.products(), settings.sample, settings.seed, always=judged)
     work = shop.folder / "training" / place
     work.mkdir(parents=True, exist_ok=True)
     clock = StageClock()

@@ -19,8 +19,8 @@ _SIZE = 4_096
 
 
 def word_tokenizer() -> Tokenizer:
-    """A tokenizer whose tokens are words: each is found in a vocabulary of hashes."""
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    """A tokenizer whose tokens are words, all of them the same one."""
+    tokenizer = Tokenizer(models.WordLevel({"[WORD]": 0}, unk_token="[WORD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return tokenizer
 

@@ -53,8 +53,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     sync_folder(target.parent)
 
 
+def move_durably(folder: Path, target: Path) -> None:
+    """Make a folder and all in it durable, then move it: `target` is there whole, or not at all.
+
+    Args:
+        folder: what is moved.
+        target: its new name, on the same disk; nothing is there.
+    """
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+    folder.rename(target)
+    sync_folder(target.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable (fsync of the folder itself)."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from filelock import FileLock
 
 from commands import Command, runner
 from models import static_model, tiny_bert
@@ -170,9 +171,11 @@ def test_train_with_judged_queries(tilth: Command, catalogue: Path, tmp_path: Pa
         (("--shares", "title"), "'title' is not of the form SOURCE:SHARE, such as title:0.5"),
         (("--shares", "title:much"), "'title:much' is not of the form"),
         (("--shares", "clicks:1"), "no source of pairs 'clicks'"),
-        (("--shares", "title:-1"), "the share of title is -1.0; it must be a number from 0"),
+        (("--shares", "title:-1"), "the share of title is -1.0; it must be from 0"),
         (("--dimension", 100), "dimension is 100; it must be one of"),
         (("--seed", -1), "seed is -1; it must be from 0"),
+        (("--seed", 10**30), "it must be from 0 to 9223372036854775807"),
+        (("--shares", "title:1e308,names:1e308"), "the share of title is 1e+308; it must be from 0"),
     ],
 )
 def test_train_refuses_what_it_cannot_do(
@@ -193,11 +196,36 @@ def test_train_replaces_nothing(tilth: Command, catalogue: Path, tmp_path: Path)
     assert list((tmp_path / "own").iterdir()) == []
 
 
+def test_train_says_where_it_cannot_write(tilth: Command, catalogue: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "own.training").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "else")
+    for into, message in (
+        ("file/own", "own.training: cannot be made a folder: Not a directory"),
+        ("own", "own.training: cannot be made a folder: File exists"),
+        ("link", "link: is there already"),
+    ):
+        outcome = tilth("encoder", "train", catalogue, "--into", tmp_path / into, *SMALL)
+        assert outcome.code == 1
+        assert message in "".join(outcome.err.splitlines())
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "own.training", "link"}
+
+
+def test_of_two_trainings_of_one_encoder_one_is_told(tilth: Command, catalogue: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.training").mkdir()
+    with FileLock(tmp_path / "own.training" / "lock"):
+        outcome = tilth("encoder", "train", catalogue, "--into", tmp_path / "own", *SMALL)
+    assert outcome.code == 1
+    assert "another process is training this encoder" in outcome.err
+    assert tilth("encoder", "train", catalogue, "--into", tmp_path / "own", *SMALL).code == 0
+
+
 def test_train_needs_products(tilth: Command, tmp_path: Path) -> None:
     (tmp_path / "few.jsonl").write_text('{"id": "1", "title": "Spade"}\n')
     outcome = tilth("encoder", "train", tmp_path / "few.jsonl", "--into", tmp_path / "own", *SMALL)
     assert outcome.code == 1
     assert "1 products are too few to train an encoder on" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["few.jsonl"]
 
 
 def test_train_ends_also_after_a_folder_was_left_half_written(
@@ -396,8 +424,11 @@ def test_options_that_need_another_training_are_named(
     keeps = "keeps its own encoder"
     assert keeps not in tilth("index", catalogue, *given, "--seed", 1).err
     assert keeps not in tilth("index", catalogue, *given, "--seed", 1).err
+    assert keeps not in tilth("index", catalogue, *given).err
     outcome = tilth("index", catalogue, *given, "--teacher", other)
     assert outcome.code == 0
+    assert f"{keeps}, which was trained without --teacher as given" in " ".join(outcome.err.split())
+    outcome = tilth("index", catalogue, *given, "--teacher", other, "--seed", 0)
     assert f"{keeps}, which was trained without --teacher and --seed" in " ".join(outcome.err.split())
 
 
@@ -412,6 +443,9 @@ def test_options_that_need_another_training_are_named(
             "'--third': is not the folder of a static encoder (got 'nowhere')",
         ),
         (("--encoder", "{ready}", "--third", "{other}"), "is not the folder of a static encoder"),
+        (("--encoder", "{ready}", "--third", "own"), "--third own would be a second own encoder beside"),
+        (("--encoder", "own", "--third", "{ready}"), "would be a second own encoder beside --encoder own"),
+        (("--encoder", "own", "--dimension", "300"), "an own encoder is trained with 256 here"),
     ],
 )
 def test_index_refuses_encoders_that_make_no_sense(

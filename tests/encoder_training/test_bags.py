@@ -1,10 +1,12 @@
 """Bags of tokens against lists of lists."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tilth.encoder_training import bags
 from tilth.encoder_training.bags import Bags
 
 Lists = list[list[int]]
@@ -34,6 +36,14 @@ def test_texts_become_bags() -> None:
     assert lists_of(bags) == [[1, 2], [], [3, 3, 0], [1]]
     assert bags.tokens.dtype == np.int32
     assert len(bags) == 4
+
+
+def test_texts_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, texts = words({"a": 0, "b": 1}), ["a b", "", "b", "a a", "b"]
+    whole = lists_of(Bags.of(tokenizer, texts))
+    assert whole == [[0, 1], [], [1], [0, 0], [1]]
+    monkeypatch.setattr(bags, "_BLOCK", 2)
+    assert lists_of(Bags.of(tokenizer, texts)) == whole
 
 
 def test_no_texts_are_no_bags() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tilth.catalog import Product
 from tilth.encoder_training.asked import Asked
-from tilth.encoder_training.batches import Batch, Batches
+from tilth.encoder_training.batches import Batch, Batches, known_pairs
 from tilth.encoder_training.material import Material
 from tilth.encoder_training.settings import EncoderSettings
 from trainings import shop_products
@@ -106,11 +106,27 @@ def test_a_pair_is_a_query_and_a_passage_of_its_product(material: Material) -> N
             assert set(query) <= set(passage)  # a title opens each passage, and nothing was dropped
 
 
-def test_held_out_products_are_not_learned_from(material: Material) -> None:
-    held = {tuple(each) for row in material.held for each in of_product(material, row)}
-    learned = {tuple(each) for row in material.learned for each in of_product(material, row)}
-    seen = {tuple(each) for batch in drawn(material, PLAIN) for each in lists(batch.passages)}
-    assert not seen & (held - learned)
+@pytest.mark.parametrize("source", ["title", "kin", "asked"])
+def test_held_out_products_are_not_learned_from(marked: Material, source: str) -> None:
+    """The number of a product is in its title, which is in its passages and in queries of its kin."""
+    asked = [Asked("hosepipe", str(row), 1.0) for row in range(len(MARKED))]
+    settings = replace(PLAIN, shares={"title": 0.1, source: 1.0})
+    held = {str(row) for row in marked.held}
+    for batch in drawn(marked, settings, asked):
+        shown = queries(batch, marked) + queries(batch._replace(queries=batch.passages), marked)
+        words = {word for text in shown for word in text.split()}
+        assert words & {str(row) for row in marked.learned}
+        assert not words & held
+
+
+def test_what_is_left_of_a_query_weighs_as_much_as_before(marked: Material) -> None:
+    held = str(marked.held[0])
+    asked = [Asked("a", "3", 0.2), Asked("a", "gone", 0.3), Asked("a", "5", 0.2), Asked("a", held, 0.3)]
+    asked += [Asked("b", "3", 1.0), Asked("c", "gone", 1.0)]
+    assert {"3", "5"} <= {str(row) for row in marked.learned}
+    known = known_pairs(asked, marked)
+    assert [(pair.query, row) for pair, row in known] == [("a", 3), ("a", 5), ("b", 3)]
+    assert [pair.weight for pair, _ in known] == pytest.approx([0.5, 0.5, 1.0])
 
 
 def test_sources_have_their_shares(marked: Material) -> None:
@@ -217,8 +233,11 @@ def test_slips_and_strange_words_have_their_shares(marked: Material) -> None:
     assert all(
         set(text.split()) <= {"tt", *(f"tt{n}" for n in range(200)), *map(str, range(200))} for text in plain
     )
+    words = [f"dd{one}{other}" for one in "abcdefghijkl" for other in "abcdefghijkl"]
+    told = [replace(each, description=" ".join(words)) for each in MARKED]
+    described = Material.of(told, PLAIN)
     strange = [
-        text for batch in drawn(marked, replace(PLAIN, strange=0.5)) for text in queries(batch, marked)
+        text for batch in drawn(described, replace(PLAIN, strange=0.5)) for text in queries(batch, described)
     ]
     assert abs(sum("d" in text for text in strange) / len(strange) - 0.5) < 0.06
     settings = replace(PLAIN, shares={"description": 1.0})
@@ -227,6 +246,13 @@ def test_slips_and_strange_words_have_their_shares(marked: Material) -> None:
     ]
     share = sum(set(text.split()) != {"dd"} for text in slipped) / len(slipped)
     assert 0.2 < share < 0.55  # a slip between two equal letters changes nothing
+
+
+def test_strange_words_are_not_those_of_the_only_description() -> None:
+    products = [replace(each, description="oak" if each.id == "0" else "") for each in MARKED]
+    bare = Material.of(products, PLAIN)
+    texts = [text for batch in drawn(bare, replace(PLAIN, strange=0.5)) for text in queries(batch, bare)]
+    assert sum("oak" in text.split() for text in texts) < 0.05 * len(texts)
 
 
 def test_a_pseudo_query_is_of_the_product(marked: Material) -> None:

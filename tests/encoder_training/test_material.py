@@ -74,6 +74,24 @@ def test_some_products_are_held_out_and_the_others_learned_from() -> None:
     assert set(other.held.tolist()) != held
 
 
+@pytest.mark.parametrize("judged", [100, 298, 300])
+def test_what_queries_lead_to_is_held_out_last(judged: int) -> None:
+    products = shop_products(300, "both")
+    ids = {product.id for product in products[:judged]}
+    material = Material.of(products, SHORT, ids)
+    held = [products[row].id in ids for row in material.held]
+    assert len(held) == len(Material.of(products, SHORT).held)
+    assert sum(held) == max(0, len(held) - (300 - judged))
+
+
+def test_a_word_that_is_too_long_is_no_token_and_takes_no_time() -> None:
+    long = "".join(chr(97 + n * n % 26) for n in range(60_000))
+    products = [*shop_products(300, "en"), Product(id="long", title=f"Spade {long}")]
+    without = [*shop_products(300, "en"), Product(id="long", title="Spade ")]
+    one, other = (Material.of(each, SHORT).tokenizer.to_str() for each in (products, without))
+    assert one == other
+
+
 def test_tokens_are_learned_from_all_that_products_say() -> None:
     product = Product(
         id="1",

@@ -86,6 +86,14 @@ def test_an_attribute_keeps_its_unit_beside_its_value() -> None:
     assert not any("frost" in query for query in queries)
 
 
+def test_of_a_long_value_a_run_of_words_is_taken() -> None:
+    words = [f"w{number}" for number in range(5_000)]
+    text = text_of(Product(id="1", title="Spade", attributes={"note": " ".join(words)}))
+    queries = [query.removeprefix("Spade ").split() for query in drawn(from_attributes, text)]
+    assert all(is_run(query, ["note", *words]) and len(query) == 8 for query in queries)
+    assert len({query[0] for query in queries}) > 50
+
+
 def test_names_give_brand_and_type_with_words_of_the_title() -> None:
     queries = drawn(from_names, HOSE)
     assert "Aquaflow Hoses" in queries

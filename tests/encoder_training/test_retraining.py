@@ -316,7 +316,7 @@ def test_the_rules_are_those_that_were_given(dense: Path, good: StaticEncoder) -
 def test_queries_that_an_encoder_may_have_learned_from_are_not_held_out(
     dense: Path, good: StaticEncoder, tmp_path: Path
 ) -> None:
-    facts = {**(good.training or {}), "asked": 3}
+    facts = {**(good.training or {}), "judged": True}
     learned = StaticEncoder(good.tokenizer, table_of(good, tmp_path / "good"), good.facts, facts)
     done = retrained(dense, encoder=learned)
     (refusal,) = done.decision.refusals

@@ -47,6 +47,30 @@ def test_few_products_are_all_taken(most: int) -> None:
     assert sampled(iter(products(3)), most, 0) == products(3)
 
 
+def test_some_products_are_kept_in_any_case() -> None:
+    always = {"7", "150", "199", "elsewhere"}
+    for seed in range(5):
+        numbers = [int(each.id) for each in sampled(products(200), 30, seed, always=always)]
+        assert {7, 150, 199} <= set(numbers)
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) == 29  # the room of the one that is not there stays empty
+    seen = Counter(
+        each.id for seed in range(2_000) for each in sampled(products(10), 4, seed, always={"0", "9"})
+    )
+    assert seen["0"] == seen["9"] == 2_000
+    others = [seen[str(number)] for number in range(1, 9)]
+    assert sum((count - 500) ** 2 / 500 for count in others) < 25
+
+
+def test_of_too_many_that_are_to_be_kept_some_are() -> None:
+    always = {str(number) for number in range(100)}
+    drawn = [sampled(products(200), 30, seed, always=always) for seed in range(3)]
+    for each in drawn:
+        assert len(each) == 30
+        assert sum(product.id in always for product in each) >= 15
+    assert drawn[0] != drawn[1]
+
+
 def test_a_stream_is_read_once_and_let_go() -> None:
     """No more products are alive at a time than the sample has, but for the one in the reader's hand."""
     alive: set[int] = set()

@@ -20,6 +20,7 @@ from tilth.encoder_training.vocabulary import whole_words
 from tilth.errors import InputError
 from tilth.protocols import Vectors
 from tilth.retrieval.encoder import OWN, StaticEncoder, normalise, open_encoder
+from tilth.retrieval.encoder_build import for_build
 from trainings import SHORT, TEXTS, content, reciprocal_rank, shop_products, trained
 
 LONGER = replace(SHORT, dimension=128, vocabulary=1_500, batch=64, steps=40)
@@ -156,6 +157,27 @@ def test_a_judged_query_finds_its_product(tmp_path: Path) -> None:
     assert ranks[1] > max(0.5, 2 * ranks[0])
 
 
+def test_queries_of_other_products_alone_are_refused(tmp_path: Path) -> None:
+    asked = [Asked("hose", "elsewhere", 1.0)]
+    with pytest.raises(InputError, match=r"none of the products that were judged .*'elsewhere'"):
+        trained(shop_products(300, "en"), tmp_path, asked=asked)
+
+
+def test_who_learned_from_judgments_passes_them_on(tmp_path: Path) -> None:
+    products = shop_products(300, "en")
+    asked = [Asked("hosepipe", products[0].id, 0.5), Asked("hosepipe", "elsewhere", 0.5)]
+    judged = trained(products, tmp_path / "judged", asked=asked)
+    plain = trained(products, tmp_path / "plain")
+    settings = replace(SHORT, seed=1)
+    told = [
+        trained(products, tmp_path / name, settings, teacher=for_build(teacher)).training
+        for name, teacher in (("one", judged), ("other", plain))
+    ]
+    assert [each and (each["asked"], each["judged"]) for each in told] == [(0, True), (0, False)]
+    assert judged.training is not None
+    assert (judged.training["asked"], judged.training["judged"]) == (1, True)
+
+
 class Translator:
     """A teacher to whom words of two languages are the same."""
 
@@ -168,6 +190,9 @@ class Translator:
         concepts = {word: eye[number] for number, pair in pairs for word in pair}
         sums = [sum((concepts.get(word, 0 * eye[0]) for word in text.split()), 0 * eye[0]) for text in texts]
         return normalise(np.array(sums))
+
+    def portable(self) -> None:
+        return None
 
     encode_passages = encode_queries
 

@@ -110,6 +110,16 @@ def test_letters_are_counted_by_alphabet() -> None:
     assert letters_per_token(tokenizer, []) == 0
 
 
+def test_an_unknown_word_has_no_letters(model: ModelForBuild) -> None:
+    assert letters_per_token(model.tokenizer, ["የአትክልት መቀስ"]) == 0
+    assert letters_per_token(model.tokenizer, ["garden የአትክልት hose"]) == pytest.approx(10 / 3)
+    assert letters_per_token(model.tokenizer, ["hose"] * 3 + ["የአትክልት"]) == 3
+    assert letters_per_token(model.tokenizer, ["☃", "!"]) == 0
+    own = learn_tokenizer(["garden hose", "rose"] * 5, 100)
+    assert letters_per_token(own, ["шланг"]) == 0
+    assert letters_per_token(own, ["hose"]) == 4
+
+
 @pytest.fixture(scope="module")
 def of_bert(model: ModelForBuild) -> StaticEncoder:
     """A static encoder whose tokens are those of BERT."""

@@ -20,7 +20,7 @@ from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.builder import build_index, compact_index, encode_shard
 from tilth.retrieval.candidates import retrieve
 from tilth.retrieval.deadline import Costs, Deadline
-from tilth.retrieval.encoder import EncoderFacts, StaticEncoder
+from tilth.retrieval.encoder import EncoderFacts, StaticEncoder, letters_per_token
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.fusion import Fusion, fuse_hits
 from tilth.retrieval.index import open_store
@@ -83,7 +83,8 @@ def test_each_leg_has_the_vectors_of_its_encoder_in_a_folder_of_its_own(pipeline
     assert {"passage_rows.npy", "passage_hashes.npy"} <= set(manifest["files"])
     assert not any(name.endswith("codes.npy") and name.split("/")[0] in LEGS for name in manifest["files"])
     assert manifest["seconds"].keys() >= {"dense", "own"}
-    assert manifest["legs"]["own"]["letters_per_token"] > 2
+    titles, own = [product.title for product in SHOP], pipeline.index.legs["own"]
+    assert manifest["legs"]["own"]["letters_per_token"] == round(letters_per_token(own.tokenizer, titles), 2)
 
 
 def test_an_index_without_an_own_encoder_has_one_leg(tmp_path: Path) -> None:
@@ -287,6 +288,13 @@ def test_a_leg_that_does_not_know_the_words_is_left_out_alone(tmp_path: Path) ->
     neither = opened.answer("q x z", 5)
     assert list(neither.skipped) == ["dense", "own"]
     assert neither.milliseconds.keys().isdisjoint(LEGS)
+
+
+def test_words_that_no_encoder_has_find_nothing(pipeline: Pipeline) -> None:
+    for text in ("привет", "漢字", "☃", "w" * 200):
+        answer = pipeline.answer(text, 5)
+        assert answer.hits == ()
+        assert answer.skipped.keys() == {"dense", "own"}
 
 
 def test_filters_hold_in_every_leg(pipeline: Pipeline) -> None:

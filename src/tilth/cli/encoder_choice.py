@@ -11,7 +11,7 @@ from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import InputError, SettingError
 from tilth.retrieval.build_settings import Progress
-from tilth.retrieval.encoder import FACTS, OWN, StaticEncoder
+from tilth.retrieval.encoder import FACTS, OWN, StaticEncoder, read_facts
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, ModelForBuild, build_encoder, for_build, open_static
 from tilth.retrieval.legs import LEAST_LETTERS
 from tilth.store import Store
@@ -36,7 +36,7 @@ class EncoderChoice:
     passage_prefix: str | None
     teacher: str | None  # of OWN
     dimension: int | None  # of the third list's vectors; without a third list, of the dense one's
-    seed: int
+    seed: int | None  # of a training; None: 0, or that of the own encoder that is there
 
     def __post_init__(self) -> None:
         if self.third == self.encoder:
@@ -57,6 +57,7 @@ class EncoderChoice:
 
         Raises:
             InputError: the third list's encoder is not a static one.
+            SettingError: both are own encoders, or the one that is to be trained has no such dimension.
             MissingExtraError: an encoder is to be trained, and the extra `build` is not installed.
             IndexFormatError: the own encoder of the index is damaged.
         """
@@ -67,8 +68,14 @@ class EncoderChoice:
                 value=self.third,
                 remedy="Name one that `tilth encoder train` made, or own",
             )
+        if self.third is not None and _is_own(self.encoder) and _is_own(self.third):
+            raise SettingError(
+                f"--third {self.third} would be a second own encoder beside --encoder {self.encoder}, and an "
+                "index has one. Leave out --third"
+            )
         if self.trains and encoder_of(into) is None:
             check_extra()
+            self._settings(self.dimension if (self.third or self.encoder) == OWN else None)
 
     def passed_over(self, into: Path) -> list[str]:
         """Return the options that would need another training than that of the own encoder of the index.
@@ -88,7 +95,7 @@ class EncoderChoice:
         teacher = found.training["teacher"] or {}
         others = {
             "--teacher": self.teacher not in (None, teacher.get("name")),
-            "--seed": self.seed != found.training["settings"]["seed"],
+            "--seed": self.seed not in (None, found.training["settings"]["seed"]),
         }
         return [name for name, is_other in others.items() if is_other]
 
@@ -104,7 +111,7 @@ class EncoderChoice:
 
         Returns:
             The encoder of the dense list, and that of the third; where `AUTO` finds that an own encoder suits
-            the dense list, there is no third one beside it.
+            the dense list, that of the third is it, and there is no third one beside it.
 
         Raises:
             InputError: an encoder cannot be loaded, or there are too few products to train one.
@@ -112,7 +119,9 @@ class EncoderChoice:
             MissingExtraError: the extra `build` is not installed.
         """
         first = _suited(store) if self.encoder == AUTO else self.encoder
-        names = [first] if self.third in (None, first) else [first, str(self.third)]
+        names = [first] if self.third is None else [first, self.third]
+        if len(names) > 1 and all(map(_is_own, names)):
+            names = names[1:]
         models = list(self._models(names, into, store, progress))
         return models[0], models[1] if len(models) > 1 else None
 
@@ -137,14 +146,23 @@ class EncoderChoice:
     def _own(self, into: Path, store: Store, progress: Progress, dimension: int | None) -> StaticEncoder:
         if found := encoder_of(into):
             return found
-        settings = EncoderSettings(seed=self.seed)
+        settings = self._settings(dimension)
+        teacher = None if self.teacher is None else build_encoder(self.teacher)
+        return train_from_store(into, store, settings, progress, teacher=teacher)
+
+    def _settings(self, dimension: int | None) -> EncoderSettings:
+        settings = EncoderSettings(seed=self.seed or 0)
         if dimension is not None and dimension > settings.dimension:
             raise SettingError(
                 f"dimension is {dimension}; an own encoder is trained with {settings.dimension} here. "
                 "For more: tilth encoder train --dimension"
             )
-        teacher = None if self.teacher is None else build_encoder(self.teacher)
-        return train_from_store(into, store, settings, progress, teacher=teacher)
+        return settings
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a name stands for an encoder that is trained here, or a folder holds one that was."""
+    return name == OWN or ((Path(name) / FACTS).is_file() and read_facts(Path(name)).name == OWN)
 
 
 def _suited(store: Store) -> str:

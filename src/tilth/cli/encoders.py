@@ -1,10 +1,14 @@
 """`tilth encoder`: the shop's own encoder, trained from its catalogue, and kept up to date."""
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from filelock import FileLock, Timeout
 
 from tilth.cli.indexing import (
     Columns,
@@ -28,6 +32,7 @@ from tilth.encoder_training.settings import SHARES, EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import InputError, SettingError
 from tilth.evaluation.gate import Rules
+from tilth.files import move_durably
 from tilth.judgment_log import JudgmentLog
 from tilth.qrels import read_qrels
 from tilth.query import read_queries
@@ -35,6 +40,7 @@ from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.encoder import StaticEncoder
 from tilth.retrieval.encoder_build import build_encoder, open_static
+from tilth.retrieval.generations import explaining_faults
 from tilth.retrieval.index import open_store
 
 app = typer.Typer(
@@ -44,6 +50,7 @@ app = typer.Typer(
 )
 
 _DEFAULT = EncoderSettings()
+_LOCK = "lock"
 
 Teacher = Annotated[
     str | None, typer.Option(help="A model's name or folder, whose similarities are learned, too.")
@@ -100,22 +107,19 @@ def train(
 
     asked = read_asked(judged, queries, store)
     taught_by = build_encoder(teacher) if teacher is not None else None
-    work = into.with_name(f"{into.name}.training")
-    work.mkdir(parents=True, exist_ok=True)
-    summary = Summary()
-    with writing_rejections(work / "rejected.jsonl") as reject, progress_bars() as bars:
-        products = read_products(
-            catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
-        )
-        chosen = sampled(products, sample, seed)
-        encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
-    shutil.rmtree(work / "encoder", ignore_errors=True)  # of a training that was stopped while it saved
-    encoder.save(work / "encoder")
-    (work / "encoder").rename(into)
-    rejected = into.with_name(f"{into.name}.rejected.jsonl")
-    if summary.rejected:
-        (work / "rejected.jsonl").replace(rejected)
-    shutil.rmtree(work)
+    summary, rejected = Summary(), into.with_name(f"{into.name}.rejected.jsonl")
+    with _work_of(into) as work, explaining_faults(work):
+        with writing_rejections(work / "rejected.jsonl") as reject, progress_bars() as bars:
+            products = read_products(
+                catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
+            )
+            chosen = sampled(products, sample, seed, always={pair.product_id for pair in asked})
+            encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
+        shutil.rmtree(work / "encoder", ignore_errors=True)  # of a training that was stopped while it saved
+        encoder.save(work / "encoder")
+        if summary.rejected:
+            (work / "rejected.jsonl").replace(rejected)
+        move_durably(work / "encoder", into)
     if as_json:
         print_json({"encoder": str(into), **summary.to_json(), **facts_of(encoder)})
         return
@@ -125,8 +129,39 @@ def train(
 
 
 def _check_into(into: Path) -> None:
-    if into.exists():
+    if os.path.lexists(into):
         raise InputError("is there already", path=into, remedy="Name a new folder, or remove this one")
+
+
+@contextmanager
+def _work_of(into: Path) -> Iterator[Path]:
+    """Give the folder of a training, for this process alone; it goes when the block ends well.
+
+    After an error it stays for the next training to go on from, if there is anything in it.
+    """
+    work = into.with_name(f"{into.name}.training")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made a folder: {error.strerror}", path=work, remedy="Name another one with --into"
+        ) from error
+    try:
+        with FileLock(work / _LOCK, timeout=0):
+            _check_into(into)  # which another process may have made meanwhile
+            try:
+                yield work
+            except BaseException:
+                if [path.name for path in work.iterdir()] == [_LOCK]:
+                    shutil.rmtree(work)
+                raise
+            shutil.rmtree(work)
+    except Timeout as error:
+        raise InputError(
+            "another process is training this encoder",
+            path=into,
+            remedy="Wait for it, or name another folder",
+        ) from error
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -233,7 +268,8 @@ def retrain_encoder(
         Path | None, typer.Option(help="The folder of an own encoder, instead of training one.")
     ] = None,
     dimension: Annotated[
-        int | None, typer.Option(help="Numbers of a vector: 64, 128, 256 or 384; as many as now.")
+        int | None,
+        typer.Option(help="Numbers of a vector: 64, 128, 256 or 384; as many as now, or all of --encoder."),
     ] = None,
     steps: Steps = _DEFAULT.steps,
     seed: Seed = 0,

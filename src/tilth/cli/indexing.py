@@ -9,6 +9,7 @@ import typer
 
 from tilth.cli.encoder_choice import AUTO, EncoderChoice
 from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
+from tilth.encoder_training.settings import MOST_SEED
 from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
@@ -117,7 +118,9 @@ def index(
     passages: Passages = _DEFAULT.passages,
     max_tokens: MaxTokens = _DEFAULT.max_tokens,
     recall: Annotated[float, typer.Option(help="Of the exact nearest, where search is approximate.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of everything random in a build.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Of everything random in a build; 0.")
+    ] = None,
     workers: Workers = None,
     memory: Memory = None,
     as_json: Json = False,
@@ -145,7 +148,7 @@ def index(
     settings = BuildSettings(
         passages=_passage_settings(passages, max_tokens),
         recall=recall,
-        seed=seed,
+        seed=seed or 0,
         resources=resources(workers, memory),
     )
     summary = Summary()

@@ -9,6 +9,8 @@ from tokenizers import Tokenizer
 
 Numbers = npt.NDArray[np.int64]
 
+_BLOCK = 4_096  # texts tokenised at a time
+
 
 class Bags(NamedTuple):
     """N bags: the tokens of bag n are `tokens[ends[n]:ends[n + 1]]`."""
@@ -18,11 +20,12 @@ class Bags(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, texts: Sequence[str]) -> Self:
-        """Tokenise texts."""
-        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(texts))
-        parts = [np.array(each.ids, np.int32) for each in encoded]
-        return cls(np.concatenate([np.empty(0, np.int32), *parts]), _ends(lengths))
+        """Tokenise texts; what the tokenizer makes of them takes many times the room of the bags."""
+        parts = [np.empty(0, np.int32)]
+        for start in range(0, len(texts), _BLOCK):
+            encoded = tokenizer.encode_batch_fast(texts[start : start + _BLOCK], add_special_tokens=False)
+            parts += [np.array(each.ids, np.int32) for each in encoded]
+        return cls(np.concatenate(parts), _ends(np.fromiter(map(len, parts[1:]), np.int64, len(texts))))
 
     def __len__(self) -> int:
         """Return N."""

@@ -13,10 +13,11 @@ from tilth.encoder_training.material import Material
 from tilth.encoder_training.pair_sources import CATALOGUE, from_title
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.slips import with_slip, with_strange_words
-from tilth.encoder_training.texts import families
+from tilth.encoder_training.texts import ProductText, families
 
 _KIN_WEIGHT = 0.5  # of a pair whose query was made of another product of the group or type
 _STRANGE_FROM = 20_000  # descriptions that strange words are taken from
+_LEAST_STRANGE = 100  # different words that descriptions must have, if those of titles are not to join them
 
 
 HardPairs = list[tuple[str, int, int]]  # a pseudo-query, the row it was made of, and a near row that is wrong
@@ -40,18 +41,19 @@ class Batches:
         Args:
             material: the products.
             settings: shares, slips and the seed.
-            asked: queries with products; those of products that are not in the material are passed over.
+            asked: queries with products; those of products that are not learned from are passed over.
         """
         self._material, self._settings = material, settings
         self._family = families(material.texts)
-        self._asked, self._asked_weights = _known(asked, material)
+        known = known_pairs(asked, material)
+        self._asked = [(pair.query, row) for pair, row in known]
+        self._asked_weights = np.cumsum([pair.weight for pair, _ in known]).tolist()
         shares = {name: share for name, share in settings.shares.items() if share > 0 and name != "asked"}
         self._sources, self._shares = list(shares), list(shares.values())
         total = sum(self._shares) + settings.shares.get("asked", 0.0)
         self._asked_share = settings.shares.get("asked", 0.0) / total if self._asked else 0.0
-        self._words = [
-            word for text in material.texts[:_STRANGE_FROM] for word in text.description.split()
-        ] or [word for text in material.texts for word in text.title.split()]
+        self._words = _strange_words(material.texts)
+        self._held = set(material.held.tolist())
         self.size = min(settings.batch, len(material.learned))
         self.tokens: int = material.tokenizer.get_vocab_size()
 
@@ -96,7 +98,8 @@ class Batches:
         """Return a query for a product and its weight; the title has words where another source has none."""
         source, text = random.choices(self._sources, self._shares)[0], self._material.texts[row]
         if source == "kin":
-            others = [other for other in self._sampled_kin(row, random) if other != row]
+            kin = self._sampled_kin(row, random)
+            others = [other for other in kin if other != row and other not in self._held]
             if others:
                 return from_title(self._material.texts[others[0]], random), _KIN_WEIGHT
             return from_title(text, random), 1.0
@@ -114,9 +117,38 @@ class Batches:
         return query
 
 
-def _known(asked: Sequence[Asked], material: Material) -> tuple[list[tuple[str, int]], list[float]]:
-    """Return the pairs whose products are there, by their rows, and the running sum of their weights."""
-    rows = {text.product_id: row for row, text in enumerate(material.texts)}
+def known_pairs(asked: Sequence[Asked], material: Material) -> list[tuple[Asked, int]]:
+    """Return the pairs whose products are learned from, with their rows; weights of a query sum to as before.
+
+    Args:
+        asked: queries with products.
+        material: the products.
+
+    Returns:
+        Pairs and rows, in their order.
+    """
+    held = set(material.held.tolist())
+    rows = {text.product_id: row for row, text in enumerate(material.texts) if row not in held}
     known = [pair for pair in asked if pair.product_id in rows]
-    sums = np.cumsum([pair.weight for pair in known]).tolist()
-    return [(pair.query, rows[pair.product_id]) for pair in known], sums
+    before, now = _sums(asked), _sums(known)
+    return [
+        (pair._replace(weight=pair.weight * before[pair.query] / now[pair.query]), rows[pair.product_id])
+        for pair in known
+    ]
+
+
+def _sums(asked: Sequence[Asked]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for pair in asked:
+        sums[pair.query] = sums.get(pair.query, 0.0) + pair.weight
+    return sums
+
+
+def _strange_words(texts: Sequence[ProductText]) -> list[str]:
+    """Return words of descriptions or, where there are few, of titles; each word is held once."""
+    words: dict[str, str] = {}
+    described = (word for text in texts[:_STRANGE_FROM] for word in text.description.split())
+    found = [words.setdefault(word, word) for word in described]
+    if len(words) < _LEAST_STRANGE:
+        found += [words.setdefault(word, word) for text in texts for word in text.title.split()]
+    return found

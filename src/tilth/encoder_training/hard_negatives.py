@@ -27,7 +27,7 @@ _BLOCK = 512
 
 
 class Miner:
-    """Looks up wrong products that are near pseudo-queries."""
+    """Looks up wrong products that are near pseudo-queries; none that is held out."""
 
     def __init__(
         self, material: Material, batches: Batches, settings: EncoderSettings, products: Sequence[Product]
@@ -80,11 +80,11 @@ class Miner:
     def _pairs(self, rows: Numbers, texts: Sequence[str], near: Sequence[Numbers]) -> HardPairs:
         queries = Bags.of(self._material.tokenizer, texts)
         random = Random(f"{self._settings.seed}:wrong")
-        pairs = []
+        pairs, held = [], set(self._material.held.tolist())
         for number, row in enumerate(rows.tolist()):
             tokens = set(queries.take(np.array([number])).tokens.tolist())
-            family = {row, *self._family[row]}
-            found = [n for n in near[number].tolist() if n not in family and tokens - self._tokens[n]]
+            kept_out = {row, *self._family[row]} | held
+            found = [n for n in near[number].tolist() if n not in kept_out and tokens - self._tokens[n]]
             if found:
                 pairs.append((texts[number], row, random.choice(found)))
         return pairs

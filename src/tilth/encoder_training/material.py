@@ -1,6 +1,7 @@
 """What a training works on: sampled products as tokens, and which of them are held out."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -10,11 +11,12 @@ from tilth.catalog import Product
 from tilth.encoder_training.bags import Bags, Numbers
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import ProductText, text_of
-from tilth.encoder_training.vocabulary import learn_tokenizer
+from tilth.encoder_training.vocabulary import LONGEST, learn_tokenizer
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 
 _HELD_SHARE = 0.05
 _MOST_HELD = 1_000
+_TOO_LONG = re.compile(rf"[^\W_]{{{LONGEST + 1},}}")  # unknown anyway, and slow to learn tokens from
 
 
 class Material(NamedTuple):
@@ -29,8 +31,17 @@ class Material(NamedTuple):
     held: Numbers  # the others
 
     @classmethod
-    def of(cls, products: Sequence[Product], settings: EncoderSettings) -> Self:
-        """Learn the tokens of products, and cut them into passages as an index does."""
+    def of(cls, products: Sequence[Product], settings: EncoderSettings, judged: Collection[str] = ()) -> Self:
+        """Learn the tokens of products, and cut them into passages as an index does.
+
+        Args:
+            products: at least two.
+            settings: of the training.
+            judged: ids of products that queries lead to, which are not held out while there are others.
+
+        Returns:
+            The material.
+        """
         texts = [text_of(product) for product in products]
         tokenizer = learn_tokenizer(list(map(_whole, texts)), settings.vocabulary)
         cuts = PassageCutter(tokenizer, PassageSettings(), reserved=0).cut(products)
@@ -38,6 +49,7 @@ class Material(NamedTuple):
         passages = [passage for each in parts for passage in each]
         first = np.cumsum([0, *map(len, parts)])
         order = np.random.default_rng(settings.seed).permutation(len(products))
+        order = np.array(sorted(order.tolist(), key=lambda row: products[row].id in judged))  # these last
         held = np.sort(order[: min(int(len(order) * _HELD_SHARE), _MOST_HELD)])
         learned = np.setdiff1d(np.arange(len(products)), held)
         return cls(texts, tokenizer, passages, Bags.of(tokenizer, passages), first, learned, held)
@@ -57,4 +69,4 @@ class Material(NamedTuple):
 
 def _whole(text: ProductText) -> str:
     attributes = " ".join(f"{name} {value}" for name, value in text.attributes)
-    return f"{text.title} {text.names} {text.description} {attributes}"
+    return _TOO_LONG.sub(" ", f"{text.title} {text.names} {text.description} {attributes}")

@@ -1,14 +1,12 @@
 """The own encoder of an index: the one that it has, or one that is trained on the products of its store."""
 
 import shutil
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
 
 from tilth.catalog import product_from_json
-from tilth.encoder_training.asked import Asked
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import IndexFormatError, MissingExtraError
@@ -64,7 +62,6 @@ def train_from_store(
     progress: Progress,
     *,
     teacher: BuildEncoder | None = None,
-    asked: Sequence[Asked] = (),
 ) -> StaticEncoder:
     """Train an encoder on the products of a store, or on a sample of them.
 
@@ -74,7 +71,6 @@ def train_from_store(
         settings: of the training.
         progress: is told how far it has come.
         teacher: an encoder whose similarities are learned, too.
-        asked: queries that were asked, with products that answer them.
 
     Returns:
         The encoder.
@@ -91,6 +87,6 @@ def train_from_store(
         records = sampled(snapshot.records(), settings.sample, settings.seed)
     products = [product_from_json(orjson.loads(record)) for _, record in records]
     work = into / WORK
-    encoder = train_encoder(products, work, settings, progress, teacher=teacher, asked=asked)
+    encoder = train_encoder(products, work, settings, progress, teacher=teacher)
     shutil.rmtree(work, ignore_errors=True)
     return encoder

@@ -28,11 +28,16 @@ def from_description(text: ProductText, random: Random) -> str:
 
 
 def from_attributes(text: ProductText, random: Random) -> str:
-    """Return a value with its unit, sometimes with the attribute's name or with words of the title."""
+    """Return a value with its unit, sometimes with the attribute's name or with words of the title.
+
+    Of a value that is a text of its own, up to eight neighbouring words are taken.
+    """
     if not text.attributes:
         return ""
     name, value = random.choice(text.attributes)
     wanted = value if value and random.random() < 0.7 else f"{name} {value}".strip()
+    if len(words := wanted.split()) > _MOST_DESCRIBED:
+        wanted = _run(words, _MOST_DESCRIBED, random)
     if random.random() < 0.5:
         return wanted
     return f"{_run(text.title.split(), random.randint(1, 2), random)} {wanted}"

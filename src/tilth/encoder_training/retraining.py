@@ -61,7 +61,7 @@ class Plan:
 
     Raises:
         InputError: none of the queries has a product that was judged relevant.
-        SettingError: `force` without a reason.
+        SettingError: `force` without a reason; steps or seed are out of their range.
     """
 
     queries: Sequence[Query]
@@ -82,6 +82,7 @@ class Plan:
                 "none of the queries has a product that was judged relevant",
                 remedy="Queries and qrels need the same query ids",
             )
+        EncoderSettings(steps=self.steps, seed=self.seed)  # raises here, before anything is built
         if self.force and not self.why.strip():
             raise SettingError("to go against the gate needs a reason, which the history keeps: --why TEXT")
 
@@ -295,13 +296,13 @@ def _facts(encoder: StaticEncoder, before: object) -> dict[str, Any]:
     """Return what the gate asks for beside the measures, and what the encoders are.
 
     One that was trained on products alone has seen no query, so that all of them are held out. One that was
-    trained on judgments, too, may have seen these: its folder does not say which.
+    trained on judgments, too, or by a teacher that was, may have seen these: its folder does not say which.
     """
     training = encoder.training or {}
     return {
         "candidate": CANDIDATE,
         "measure": str(MEASURES[0]),
-        "part": _MAYBE_SEEN if training.get("asked") else HELD_OUT[0],
+        "part": _MAYBE_SEEN if training.get("judged", True) else HELD_OUT[0],
         "encoder": {"facts": encoder.facts.to_json(), "training": dict(training)},
         "encoder_before": before,
     }

@@ -12,6 +12,8 @@ NESTED = (64, 128, 256, 384)  # dimensions that are of use by themselves
 SHARES: Mapping[str, float] = MappingProxyType(
     {"title": 0.5, "description": 0.2, "attributes": 0.2, "names": 0.1, "kin": 0.0, "asked": 0.2}
 )
+MOST_SEED = 2**63 - 1  # what JSON readers have room for
+_MOST_SHARE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +54,16 @@ class EncoderSettings:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be a number above 0")
         if not 0 <= self.teaching < math.inf:
             raise SettingError(f"teaching is {self.teaching}; it must be a number from 0")
-        if self.seed < 0:
-            raise SettingError(f"seed is {self.seed}; it must be from 0")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise SettingError(f"seed is {self.seed}; it must be from 0 to {MOST_SEED}")
         self._check_shares()
 
     def _check_shares(self) -> None:
         for name, share in self.shares.items():
             if name not in SHARES:
                 raise SettingError(f"no source of pairs {name!r}; there are {_listed(tuple(SHARES))}")
-            if not 0 <= share < math.inf:
-                raise SettingError(f"the share of {name} is {share}; it must be a number from 0")
+            if not 0 <= share <= _MOST_SHARE:
+                raise SettingError(f"the share of {name} is {share}; it must be from 0 to {_MOST_SHARE:,}")
         if not any(share for name, share in self.shares.items() if name != "asked"):
             raise SettingError("the shares of pairs from the catalogue are all 0: give one more")
 

@@ -1,6 +1,7 @@
 """What training reads of products: a sample of a catalogue that is streamed, a few short texts each."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import attrgetter, itemgetter
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -45,7 +46,14 @@ def _attributes(product: Product) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " ").strip(), "" if value is True else str(value)
 
 
-def sampled(products: Iterable[_T], most: int, seed: int) -> list[_T]:
+def sampled(
+    products: Iterable[_T],
+    most: int,
+    seed: int,
+    *,
+    always: Collection[str] = (),
+    id_of: Callable[[_T], str] = attrgetter("id"),
+) -> list[_T]:
     """Draw products or their records from a stream, each with the same chance, and keep no more than `most`.
 
     Vitter, "Random Sampling with a Reservoir", ACM TOMS 11 (1985), algorithm R.
@@ -54,18 +62,32 @@ def sampled(products: Iterable[_T], most: int, seed: int) -> list[_T]:
         products: read once.
         most: how many, at most.
         seed: another one draws others.
+        always: ids of products that are kept in any case; of more than half of `most`, some that many.
+        id_of: the id of a product or record.
 
     Returns:
         The sample, in the order of the stream.
     """
     random = Random(seed)
+    wanted = set(_some(sorted(always), most // 2, seed))
+    most -= len(wanted)
     kept: list[tuple[int, _T]] = []
+    chosen: list[tuple[int, _T]] = []
+    drawn = 0
     for number, product in enumerate(products):
-        if number < most:
+        if wanted and id_of(product) in wanted:
+            chosen.append((number, product))
+            continue
+        if drawn < most:
             kept.append((number, product))
-        elif (place := random.randrange(number + 1)) < most:
+        elif (place := random.randrange(drawn + 1)) < most:
             kept[place] = (number, product)
-    return [product for _, product in sorted(kept, key=lambda pair: pair[0])]
+        drawn += 1
+    return [product for _, product in sorted(kept + chosen, key=itemgetter(0))]
+
+
+def _some(ids: Sequence[str], most: int, seed: int) -> Sequence[str]:
+    return ids if len(ids) <= most else Random(f"{seed}:always").sample(ids, most)
 
 
 def families(texts: Sequence[ProductText]) -> list[tuple[int, ...]]:

@@ -15,7 +15,7 @@ import torch
 from tilth.catalog import Product
 from tilth.cores import usable_cores
 from tilth.encoder_training.asked import Asked
-from tilth.encoder_training.batches import Batches, HardPairs
+from tilth.encoder_training.batches import Batches, HardPairs, known_pairs
 from tilth.encoder_training.checkpoint import Checkpoint, Course, fingerprint
 from tilth.encoder_training.hard_negatives import Miner
 from tilth.encoder_training.held_out import HeldOut
@@ -66,7 +66,7 @@ def train_encoder(
         The encoder; its `training` says how it came to be.
 
     Raises:
-        InputError: there are too few products.
+        InputError: there are too few products, or queries were asked and all of other products.
     """
     if len(products) < LEAST_PRODUCTS:
         raise InputError(
@@ -76,7 +76,14 @@ def train_encoder(
     start = time.perf_counter()
     torch.set_num_threads(usable_cores())
     progress("learning the words", 0, 1)
-    material = Material.of(products, settings)
+    material = Material.of(products, settings, {pair.product_id for pair in asked})
+    known = known_pairs(asked, material)
+    if asked and not known:
+        raise InputError(
+            "none of the products that were judged to answer a query is among those that are learned from",
+            value=asked[0].product_id,
+            remedy="Give judgments of products of this catalogue",
+        )
     settings = replace(settings, steps=_steps(len(material.learned), settings))
     batches = Batches(material, settings, asked)
     progress("learning the words", 1, 1)
@@ -97,7 +104,8 @@ def train_encoder(
             "products": len(products),
             "tokens": len(table),
             "whole_words": whole_words(material.tokenizer, [text.title for text in material.texts]),
-            "asked": len(asked),
+            "asked": len(known),
+            "judged": bool(known) or _has_seen_judgments(teacher),
             "teacher": teacher and teacher.identity,
             "steps": course.step,
             "held_out": {"queries": held_out.queries, "reciprocal_rank": course.curve[-1][1]},
@@ -105,6 +113,12 @@ def train_encoder(
             "seconds": round(time.perf_counter() - start, 1),
         },
     )
+
+
+def _has_seen_judgments(teacher: BuildEncoder | None) -> bool:
+    """Tell whether a teacher was itself trained here on judgments, which it may pass on."""
+    static = teacher.portable() if teacher is not None else None
+    return isinstance(static, StaticEncoder) and bool((static.training or {}).get("judged", False))
 
 
 def _steps(products: int, settings: EncoderSettings) -> int:

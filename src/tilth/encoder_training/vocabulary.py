@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 UNKNOWN = "[UNK]"
 _WITHIN = "##"  # before a token that does not begin a word
 _LEAST_SEEN = 2  # times that two parts must be met side by side to become a token
-_LONGEST = 64  # letters of a word; a longer one is unknown
+LONGEST = 64  # letters of a word; a longer one is unknown
 
 
 def learn_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
@@ -53,7 +53,7 @@ def _tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
         models.WordPiece(
             vocabulary,
             unk_token=UNKNOWN,
-            max_input_chars_per_word=_LONGEST,
+            max_input_chars_per_word=LONGEST,
             continuing_subword_prefix=_WITHIN,
         )
     )

@@ -35,6 +35,7 @@ _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time
 _REMEMBERED = 300_000  # words whose tokens are kept
 _IDEOGRAPHS = 0x2E80  # the first code point of the East Asian blocks
+_UNKNOWN = ("[UNK]", "<unk>")  # what tokenizers call a word that they have no tokens for
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,21 @@ def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
 
     A tokenizer that was trained on a language has four or so. One that was not falls back to single letters
     (about 1.1), and so it is with part numbers (1.7): vectors of such texts say next to nothing. An ideograph
-    counts as three letters.
+    counts as three letters, and what is one unknown token, however long, has none.
     """
-    tokens = sum(
-        len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    )
-    letters = sum(3 if ord(c) >= _IDEOGRAPHS else 1 for text in texts for c in text if c.isalnum())
+    unknown = {tokenizer.token_to_id(name) for name in _UNKNOWN}
+    tokens = letters = 0
+    for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+        tokens += len(encoding.ids)
+        letters += _letters(text)
+        if not unknown.isdisjoint(encoding.ids):
+            spans = zip(encoding.ids, encoding.offsets, strict=True)
+            letters -= sum(_letters(text[start:end]) for token, (start, end) in spans if token in unknown)
     return letters / max(tokens, 1)
+
+
+def _letters(text: str) -> int:
+    return sum(3 if ord(c) >= _IDEOGRAPHS else 1 for c in text if c.isalnum())
 
 
 def normalise(vectors: Vectors) -> Vectors:
@@ -272,6 +281,24 @@ def _divides_at_blanks(tokenizer: Tokenizer) -> bool:
     return divides and model == "WordPiece" and normalizer == "BertNormalizer"
 
 
+def read_facts(folder: Path) -> EncoderFacts:
+    """Return what the encoder of a folder is, without loading it.
+
+    Args:
+        folder: holds `encoder.json`.
+
+    Returns:
+        The facts.
+
+    Raises:
+        IndexFormatError: the folder holds none.
+    """
+    try:
+        return EncoderFacts(**orjson.loads((folder / FACTS).read_bytes()))
+    except (OSError, TypeError, orjson.JSONDecodeError) as error:
+        raise IndexFormatError(f"{folder}: holds no encoder that can be read ({error})") from error
+
+
 def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
     """Open the encoder of a folder.
 
@@ -285,10 +312,7 @@ def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
     Raises:
         IndexFormatError: the folder holds none, or one that this version does not know.
     """
-    try:
-        facts = EncoderFacts(**orjson.loads((folder / FACTS).read_bytes()))
-    except (OSError, TypeError, orjson.JSONDecodeError) as error:
-        raise IndexFormatError(f"{folder}: holds no encoder that can be read ({error})") from error
+    facts = read_facts(folder)
     if facts.form not in FORMS:
         raise IndexFormatError(f"{folder}: the form {facts.form!r} of its encoder is not known here")
     for name in (TOKENIZER, STATIC_MODEL if facts.form == "static" else ONNX_MODEL):

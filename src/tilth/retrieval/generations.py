@@ -26,7 +26,7 @@ import orjson
 import xxhash
 
 from tilth.errors import IndexFormatError, IndexLockedError, IndexWriteError, InputError, TilthError
-from tilth.files import replacing, sync_folder
+from tilth.files import move_durably, replacing
 
 FORMAT = "tilth-index"
 FORMAT_VERSION = 4
@@ -242,12 +242,8 @@ def _remove_left_overs(into: Path) -> None:
 
 def _switch(into: Path, aside: Path, number: int) -> None:
     """Make the new generation durable, then the current one; remove those that nobody reads."""
-    for path in aside.rglob("*"):
-        _sync(path)
-    _sync(aside)
     manifest = _checksum(aside / MANIFEST)
-    aside.rename(into / _GENERATIONS / str(number))
-    sync_folder(into / _GENERATIONS)
+    move_durably(aside, into / _GENERATIONS / str(number))
     with replacing(into / _CURRENT) as file:
         file.write(orjson.dumps({"generation": number, "manifest": manifest}))
     remove_unread(into, keep=number)
@@ -296,14 +292,6 @@ def _set_aside(folder: Path) -> bool:
             return False
         folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
     return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
