@@ -456,6 +456,10 @@ def test_a_tuned_fusion_is_searched_with_when_applied(tilth: Command, index: Pat
     assert again["test"]["systems"]["hybrid"] == pytest.approx(again["test"]["systems"]["tuned"])
     assert evaluated["systems"]["hybrid"]["nDCG@10"] > 0
     assert "chosen on " in tilth("tune", index, *few).out
+    propose(index, name="mine", fusion=Fusion(), evidence={})
+    promote(index, "mine", {"passed": True, "refusals": [], "in_force": "hybrid"})
+    applied = " ".join(tilth("tune", index, *few, "--apply").out.split())
+    assert "applied to the plain hybrid; release mine is in force" in applied
 
 
 # an index with an own encoder

@@ -14,14 +14,18 @@ from filelock import FileLock
 
 from commands import Command, runner
 from models import static_model, tiny_bert
+from shop import quiet
+from tilth.catalog import Product
 from tilth.cli import encoder_choice, encoders
+from tilth.cli.encoder_choice import LEAST_PRODUCTS
 from tilth.cli.main import app
 from tilth.encoder_training.settings import SHARES, EncoderSettings
 from tilth.judgment_log import JudgmentLog
 from tilth.judgments import Judgment
 from tilth.pipeline import open_index
+from tilth.retrieval.builder import store_catalogue
 from tilth.retrieval.encoder import StaticEncoder, open_encoder
-from tilth.retrieval.encoder_build import open_static
+from tilth.retrieval.encoder_build import DEFAULT_MODEL, open_static
 from tilth.retrieval.index import open_store
 from trainings import one_thread, sample_shop, shop_products, trained
 
@@ -456,6 +460,53 @@ def test_index_refuses_encoders_that_make_no_sense(
     assert outcome.code == 1
     assert message in " ".join(outcome.err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+RUSSIAN = ["Секатор садовый", "Лопата штыковая", "Шланг поливочный"]
+AMHARIC = ["የአትክልት መቀስ", "የአትክልት ቱቦ", "አካፋ"]
+CHINESE = ["不锈钢园艺剪刀", "花园软管", "铁锹"]
+
+
+@pytest.mark.parametrize(
+    ("titles", "count", "suited"),
+    [
+        (["Garden hose", "Steel spade", "Secateurs"], LEAST_PRODUCTS, DEFAULT_MODEL),
+        (RUSSIAN, LEAST_PRODUCTS, "own"),
+        (AMHARIC, LEAST_PRODUCTS, "own"),
+        (CHINESE, LEAST_PRODUCTS, "own"),
+        (RUSSIAN, LEAST_PRODUCTS - 1, DEFAULT_MODEL),
+    ],
+    ids=["English", "Russian", "Amharic", "Chinese", "few"],
+)
+def test_auto_chooses_by_the_words_of_titles(
+    tmp_path: Path, titles: list[str], count: int, suited: str
+) -> None:
+    products = [Product(id=str(n), title=f"{titles[n % 3]} {n}") for n in range(count)]
+    with open_store(tmp_path) as store:
+        store_catalogue(products, store, quiet)
+        assert encoder_choice._suited(store, tmp_path) == suited
+
+
+def test_auto_keeps_the_own_encoder_of_a_shop_that_has_become_small(
+    tilth: Command, short: None, tmp_path: Path
+) -> None:
+    lines = [orjson.dumps({"id": str(n), "title": f"{RUSSIAN[n % 3]} {n}"}) for n in range(60)]
+    (tmp_path / "shop.jsonl").write_bytes(b"\n".join(lines))
+    for encoder in ("own", "auto"):
+        given = ("--into", tmp_path / "idx", "--encoder", encoder)
+        assert tilth("index", tmp_path / "shop.jsonl", *given).code == 0
+        assert encoders_of(tmp_path / "idx")["dense"]["encoder"]["name"] == "own"
+
+
+def test_an_own_encoder_without_words_is_named(tilth: Command, short: None, tmp_path: Path) -> None:
+    lines = [
+        orjson.dumps({"id": str(n), "title": f"{n * 7919 % 9973} {n * 104729 % 8999}"}) for n in range(60)
+    ]
+    (tmp_path / "numbers.jsonl").write_bytes(b"\n".join(lines))
+    outcome = tilth("index", tmp_path / "numbers.jsonl", "--into", tmp_path / "idx", "--encoder", "own")
+    said = " ".join(outcome.err.split())
+    assert "the encoder own has few words of this catalogue's titles" in said
+    assert "--encoder own" not in said
 
 
 def test_training_json_outlives_builds_and_compactions(

@@ -115,6 +115,7 @@ def test_an_unknown_word_has_no_letters(model: ModelForBuild) -> None:
     assert letters_per_token(model.tokenizer, ["garden የአትክልት hose"]) == pytest.approx(10 / 3)
     assert letters_per_token(model.tokenizer, ["hose"] * 3 + ["የአትክልት"]) == 3
     assert letters_per_token(model.tokenizer, ["☃", "!"]) == 0
+    assert letters_per_token(model.tokenizer, ["ガーデンホース"]) <= 1  # kana are letters, ideographs words
     own = learn_tokenizer(["garden hose", "rose"] * 5, 100)
     assert letters_per_token(own, ["шланг"]) == 0
     assert letters_per_token(own, ["hose"]) == 4

@@ -118,7 +118,7 @@ class EncoderChoice:
             SettingError: it has no such form or dimension.
             MissingExtraError: the extra `build` is not installed.
         """
-        first = _suited(store) if self.encoder == AUTO else self.encoder
+        first = _suited(store, into) if self.encoder == AUTO else self.encoder
         names = [first] if self.third is None else [first, self.third]
         if len(names) > 1 and all(map(_is_own, names)):
             names = names[1:]
@@ -165,13 +165,14 @@ def _is_own(name: str) -> bool:
     return name == OWN or ((Path(name) / FACTS).is_file() and read_facts(Path(name)).name == OWN)
 
 
-def _suited(store: Store) -> str:
+def _suited(store: Store, into: Path) -> str:
     """Return the packaged model where it knows the words of the titles, else an own encoder.
 
-    Of a few products nothing can be learned, whatever their language. See docs/encoders.md.
+    Of a few products nothing can be learned, whatever their language; an encoder that is there stays of use.
+    See docs/encoders.md.
     """
     with store.snapshot() as snapshot:
-        if snapshot.count < LEAST_PRODUCTS:
+        if snapshot.count < LEAST_PRODUCTS and encoder_of(into) is None:
             return DEFAULT_MODEL
         records = sampled(snapshot.records(), _TITLES, seed=0)
     titles = [orjson.loads(record)["title"] for _, record in records]

@@ -15,9 +15,10 @@ from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.builder import build_index, encode_shard, store_catalogue
+from tilth.retrieval.encoder import OWN
 from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
 from tilth.retrieval.index import open_store
-from tilth.retrieval.legs import LEAST_LETTERS, LEGS
+from tilth.retrieval.legs import LEAST_LETTERS, LEGS, OWN_LEAST_LETTERS
 from tilth.retrieval.passages import PassageSettings
 from tilth.sample.shop import write_shop
 
@@ -251,11 +252,12 @@ def _print_passages(manifest: dict[str, Any]) -> None:
         f"{passages['count']:,} passages ({encoded_in(manifest)}); "
         f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"
     )
-    if leg["letters_per_token"] < LEAST_LETTERS:
+    name, letters = leg["encoder"]["name"], leg["letters_per_token"]
+    if letters < (OWN_LEAST_LETTERS if name == OWN else LEAST_LETTERS):
+        remedy = "" if name == OWN else ". Train the shop's own: --encoder own"
         ERR.print(
-            f"the encoder {leg['encoder']['name']} does not know the language of this catalogue "
-            f"({leg['letters_per_token']} letters a token): queries whose words it does not know are "
-            "answered by the lexical index alone. Train the shop's own: --encoder own",
+            f"the encoder {name} has few words of this catalogue's titles ({letters} letters a token): "
+            f"queries of such words are answered by the lexical index alone{remedy}",
             soft_wrap=True,
         )
 

@@ -23,7 +23,7 @@ from tilth.protocols import Retriever
 from tilth.qrels import Qrels, read_qrels
 from tilth.query import Query, read_queries
 from tilth.ranking import Ranking
-from tilth.releases import HYBRID
+from tilth.releases import HYBRID, current_name
 from tilth.retrieval.candidates import Candidates
 from tilth.retrieval.fusion import Fusion, fitted, grid
 from tilth.retrieval.index import read_fusion, write_fusion
@@ -197,8 +197,19 @@ def tune(
         )
         return
     OUT.print(f"chosen on {len(chosen_on)} training and validation queries: {name}")
-    OUT.print("applied" if apply else "not applied; --apply searches with it from now on")
+    OUT.print(_outcome(apply, current_name(index)), soft_wrap=True)
     print_evaluation({**test, "slices": {}})
+
+
+def _outcome(applied: bool, release: str | None) -> str:
+    if not applied:
+        return "not applied; --apply searches with it from now on"
+    if release is None:
+        return "applied"
+    return (
+        f"applied to the plain hybrid; release {release} is in force and has a fusion of its own. A release "
+        "with this one: tilth train"
+    )
 
 
 def _only(queries: list[Query], query_ids: Collection[str]) -> list[Query]:

@@ -4,6 +4,7 @@ An encoder folder holds `encoder.json` (what it is), `tokenizer.json`, and `mode
 encoder, `model.safetensors` with one vector a token.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -34,7 +35,7 @@ FORMS = ("float32", "int8", "static")
 _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time
 _REMEMBERED = 300_000  # words whose tokens are kept
-_IDEOGRAPHS = 0x2E80  # the first code point of the East Asian blocks
+_IDEOGRAPH = re.compile("[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _UNKNOWN = ("[UNK]", "<unk>")  # what tokenizers call a word that they have no tokens for
 
 
@@ -85,7 +86,7 @@ def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
 
 
 def _letters(text: str) -> int:
-    return sum(3 if ord(c) >= _IDEOGRAPHS else 1 for c in text if c.isalnum())
+    return sum(map(str.isalnum, text)) + 2 * len(_IDEOGRAPH.findall(text))
 
 
 def normalise(vectors: Vectors) -> Vectors:

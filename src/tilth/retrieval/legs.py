@@ -17,7 +17,7 @@ LEGS = ("dense", "own")  # a general encoder, which every index has, and the sho
 VECTORS_FILE = "index.faiss"  # in the folder of a leg, beside that of its encoder
 ENCODER_FOLDER = "encoder"
 LEAST_LETTERS = 2.0  # a token; below it an encoder does not know the words
-_OWN_LEAST_LETTERS = 3.0  # the same of an own encoder, whose tokens are the catalogue's words (docs/log.md)
+OWN_LEAST_LETTERS = 3.0  # the same of an own encoder, whose tokens are the catalogue's words (docs/log.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +56,5 @@ class Leg:
 
     def knows(self, text: str) -> bool:
         """Tell whether the encoder knows the words of a text, rather than their single letters."""
-        least = _OWN_LEAST_LETTERS if self.own else LEAST_LETTERS
+        least = OWN_LEAST_LETTERS if self.own else LEAST_LETTERS
         return letters_per_token(self.tokenizer, [text]) >= least
