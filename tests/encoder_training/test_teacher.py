@@ -115,10 +115,13 @@ def test_a_query_and_its_passage_have_the_same_place(material: Material, tmp_pat
             assert set(query) <= set(passage)
 
 
-def test_each_text_is_encoded_once_as_what_it_is(material: Material, tmp_path: Path) -> None:
-    drawn, teacher = lessons(material, tmp_path)
+def test_each_text_is_encoded_once_as_what_it_is(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilth.encoder_training.teacher._BLOCK", 7)  # a text recurs in other blocks, too
+    drawn, teacher = lessons(material, tmp_path, replace(SETTINGS, shares={"names": 1.0}))
     drawn.draw(0)
-    assert len(teacher.queries) == len(set(teacher.queries)) > 100
+    assert len(teacher.queries) == len(set(teacher.queries)) > 50
     assert len(teacher.passages) == len(set(teacher.passages)) > 50
     assert set(teacher.passages) <= set(material.passages)
 

@@ -65,13 +65,13 @@ class Lessons:
         self._order = np.searchsorted(np.sort(few), self._rows)
         self._starts = np.flatnonzero(np.diff(self._places, prepend=-1, append=self._places[-1] + 1))
         passages = [material.passages[number] for number in of_products.tolist()]
-        total = len(texts) + len(passages)
+        asked, total = len(set(texts)), len(set(texts)) + len(set(passages))
 
         def told(done: int) -> None:
             progress("asking the teacher", done, total)
 
         def told_after(done: int) -> None:
-            told(len(texts) + done)
+            told(asked + done)
 
         self._query_vectors = _encoded(texts, teacher.encode_queries, teacher, folder / "queries", told)
         self._passage_vectors = _encoded(
@@ -108,14 +108,16 @@ def _encoded(
     folder: Path,
     told: Callable[[int], None],
 ) -> Vectors:
-    """Return the vectors of texts, (N, D); those that the folder keeps are not made again."""
-    vectors = np.empty((len(texts), teacher.dimension), np.float32)
+    """Return the vectors of texts, (N, D): of each text once, and of none that the folder keeps."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    different = list(places)
+    vectors = np.empty((len(different), teacher.dimension), np.float32)
     with VectorCache(folder, teacher.identity, teacher.dimension) as cache:
         writer = VectorWriter(None, teacher.dimension, [cache], cache)
-        for start in range(0, len(texts), _BLOCK):
-            wanted = writer.want(texts[start : start + _BLOCK])
+        for start in range(0, len(different), _BLOCK):
+            wanted = writer.want(different[start : start + _BLOCK])
             if wanted.texts:
                 writer.write(wanted, to_codes(encode(wanted.texts)))
             vectors[start : start + _BLOCK] = wanted.codes[wanted.where]
             told(start + len(wanted.where))
-    return normalise(vectors)
+    return normalise(vectors)[[places[text] for text in texts]]
