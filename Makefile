@@ -21,7 +21,7 @@ demo: .venv/installed  ## sample shop, index, ten answered queries, the evaluati
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .
