@@ -180,6 +180,129 @@ def test_variants_are_not_looked_for_longer_than_there_is_time(start: Start) -> 
     assert search.depth == DEPTH
 
 
+# --- looking deeper -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """More variants of one product than a first look finds, and worse products, whose ids come first."""
+    many = [
+        Product(id=f"m{n:03}", title="steel spade steel spade", price=Price(float(n % 7), "EUR"),
+                item_group_id="m", brand="Terra")
+        for n in range(260)
+    ]  # fmt: skip
+    others = [
+        Product(id=f"a{n:03}", title="steel long handled spade", price=Price(100.0 + n, "EUR"),
+                item_group_id=f"a{n // 2}")
+        for n in range(100)
+    ]  # fmt: skip
+    into = tmp_path_factory.mktemp("variants") / "index"
+    index([*many, *others], into, kept_encoder([*WORDS, "long"]))
+    opened = open_index(into)
+    yield opened
+    opened.close()
+
+
+class Growing(Slow):
+    """A model whose scores are larger each time that it is asked."""
+
+    def predict(self, features: Matrix) -> np.ndarray:
+        return super().predict(features) + 10 * len(self.asked)
+
+
+CALIBRATION = Calibration(Platt(0.02, -1.0), 10, 10)
+
+
+def looking(
+    variants: Pipeline, clock: Clock, model: Slow, milliseconds: float = 1e9, **costs: float
+) -> OneSearch:
+    """Begin a search for the variants by a reranker without a second stage."""
+    ranking = Ranking(Fusion(), Reranker(model, DEPTH, calibration=CALIBRATION), "r1")
+    deadline = Deadline(milliseconds, costs_of(**costs), clock)
+    return OneSearch(variants.live.view, "steel spade", ranking, variants.texts, None, deadline)
+
+
+def test_probabilities_stay_with_their_products_when_a_deeper_look_is_not_reranked(
+    variants: Pipeline, clock: Clock, slow: Slow
+) -> None:
+    slow.milliseconds = 30
+    search = looking(variants, clock, slow, 50)
+    hits = search.hits(5, None, True)
+    assert slow.asked == [RERANKER]
+    assert search.skipped.keys() == {RERANKER}
+    assert search.depth == 4 * DEPTH
+    assert [hit.product_id for hit in hits] == ["m006", "a000", "a002", "a004", "a006"]
+    assert search.chances.keys() == {f"m{n:03}" for n in range(DEPTH)}
+    for product, chance in search.chances.items():
+        price = float(int(product[1:]) % 7)
+        assert chance == pytest.approx(CALIBRATION.probability(np.array([price]))[0])
+
+
+def test_the_probability_of_a_hit_belongs_to_its_score(variants: Pipeline, clock: Clock) -> None:
+    model = Growing(clock)
+    search = looking(variants, clock, model)
+    hits = search.hits(5, None, True)
+    assert model.asked == [RERANKER] * 2
+    assert hits[0] == ("m006", 16.0)  # as the first look had it
+    assert search.chances["m006"] == pytest.approx(CALIBRATION.probability(np.array([16.0]))[0])
+
+
+def test_an_answer_shows_the_probability_of_each_product(variants: Pipeline, clock: Clock) -> None:
+    reranker = Reranker(Slow(clock), 300, calibration=CALIBRATION)
+    pipeline = Pipeline(variants.live, Ranking(Fusion(), reranker, "r1"))
+    answer = pipeline.answer("steel spade", 300)
+    assert len(answer.hits) == 300
+    prices = np.array([hit.product.price.amount for hit in answer.hits if hit.product.price])
+    assert [hit.probability for hit in answer.hits] == pytest.approx(CALIBRATION.probability(prices).tolist())
+
+
+def test_a_deeper_look_without_a_list_is_not_taken(variants: Pipeline, clock: Clock, slow: Slow) -> None:
+    slow.milliseconds = 30  # of 50: enough for the encoder once
+    search = looking(variants, clock, slow, 50, dense=25)
+    hits = search.hits(5, None, True)
+    assert [hit.product_id for hit in hits] == ["m006"]
+    assert search.skipped == {}
+    assert search.depth == DEPTH
+    assert len(search.found.lists["dense"].places) == DEPTH
+    assert search.chances.keys() == {f"m{n:03}" for n in range(DEPTH)}
+
+
+def test_a_list_that_was_left_out_from_the_start_does_not_end_the_search(
+    variants: Pipeline, clock: Clock, slow: Slow
+) -> None:
+    search = looking(variants, clock, slow, 50, dense=500)
+    assert len(search.hits(5, None, True)) == 5
+    assert search.skipped.keys() == {"dense"}
+    assert search.depth == 4 * DEPTH
+
+
+@pytest.mark.parametrize("collapse", [False, True])
+def test_what_was_fused_is_what_was_retrieved(variants: Pipeline, collapse: bool) -> None:
+    pipeline = Pipeline(variants.live, Ranking(Fusion()))
+    answer = pipeline.answer("steel spade", 5, collapse=collapse, facets=["brand"])
+    # The first look finds 200 of 260 equal products, whether by words or by cosine.
+    terra, others = (260, 100) if collapse else (DEPTH, 0)
+    assert answer.totals.retrieved == terra + others
+    assert answer.facets["brand"].retrieved == {"Terra": terra}
+    assert (answer.totals.allowed, answer.facets["brand"].allowed) == (360, {"Terra": 260})
+
+
+@pytest.mark.parametrize(("fusion", "known"), [(Fusion(), False), (Fusion("minmax"), True)])
+def test_scores_beyond_the_lists_are_asked_for_where_they_are_added(
+    variants: Pipeline, fusion: Fusion, known: bool
+) -> None:
+    search = OneSearch(variants.live.view, "steel spade", Ranking(fusion), variants.texts)
+    assert search.hits(5, None, False)
+    assert ("dense" in search.found.scores) == known
+
+
+def test_as_many_are_asked_of_each_retriever_as_the_reranker_orders(variants: Pipeline, slow: Slow) -> None:
+    ranking = Ranking(Fusion(), Reranker(slow, 300, calibration=CALIBRATION), "r1")
+    search = OneSearch(variants.live.view, "steel spade", ranking, variants.texts)
+    assert search.hits(5, None, False)
+    assert search.depth == len(search.found.lists["lexical"].places) == len(search.chances) == 300
+
+
 # --- through the pipeline -------------------------------------------------------------------------
 
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilth.protocols import Allowed
+from tilth.protocols import Allowed, Rows
 from tilth.ranking import Ranking
 from tilth.reranking.cross_encoder_stage import STAGE, Texts
 from tilth.retrieval.candidates import NOTHING, Candidates, retrieve
 from tilth.retrieval.deadline import Deadline
-from tilth.retrieval.fusion import RankedPlaces
+from tilth.retrieval.fusion import NO_PLACES, RankedPlaces
 from tilth.retrieval.stopwatch import Stopwatch
 from tilth.retrieval.view import View
 from tilth.run import Hit
@@ -52,7 +52,8 @@ class OneSearch:
         self.watch, self.deadline = watch or Stopwatch(), deadline or Deadline()
         self.found = NOTHING
         self.depth = DEPTH  # candidates asked of each retriever
-        self.chances: Mapping[int, float] = {}  # that the product at a place is relevant
+        self.ordered = NO_PLACES  # all that was fused, before variants collapse
+        self.chances: Mapping[str, float] = {}  # that a product is relevant, by its id
         self.decision: Decision | None = None
         self._partly: Mapping[str, str] = {}
 
@@ -60,6 +61,11 @@ class OneSearch:
     def skipped(self) -> dict[str, str]:
         """What was not asked, or not about all hits, and why."""
         return {**self.found.skipped, **self.deadline.skipped, **self._partly}
+
+    @property
+    def retrieved(self) -> Rows:
+        """The rows of all products that were fused, ascending."""
+        return np.sort(self.found.rows[self.ordered.places])
 
     def hits(self, k: int, allowed: Allowed | None, collapse: bool) -> tuple[Hit, ...]:
         """Return the best `k` with their ids."""
@@ -69,8 +75,8 @@ class OneSearch:
     def best(self, k: int, allowed: Allowed | None, collapse: bool, depth: int = DEPTH) -> RankedPlaces:
         """Return the best `k`; where variants collapse, look deeper until there are as many groups.
 
-        What was found before it looked deeper stays before all else, so that a longer list only adds to a
-        shorter one.
+        What was found before it looked deeper stays before all else, with its scores, so that a longer list
+        only adds to a shorter one.
 
         Args:
             k: how many, from 0.
@@ -83,23 +89,33 @@ class OneSearch:
         """
         reranker = self.ranking.reranker
         self.depth = max(k, depth, DEPTH, reranker.depth if reranker else 0)
-        before: dict[str, float] = {}
-        while True:
-            self.found = self._retrieved(allowed) if k > 0 else NOTHING
-            ordered = self._after(before, self._ordered())
-            best = self._collapsed(ordered) if collapse else ordered
-            enough = not collapse or len(best.places) >= k or self.found.whole
-            if enough or self.deadline.left() < 0:
-                best = self._refined(best)
-                return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
-            before = {self.found.ids[place]: score for place, score in pairs(ordered)}
-            self.depth *= 4
+        self.found = self._retrieved(self.depth, allowed) if k > 0 else NOTHING
+        self.ordered = self._ordered()
+        best = self._collapsed(self.ordered) if collapse else self.ordered
+        while collapse and len(best.places) < k and not self.found.whole and self.deadline.left() >= 0:
+            if not self._looked_deeper(allowed):
+                break
+            best = self._collapsed(self.ordered)
+        best = self._refined(best)
+        return RankedPlaces(best.places[: max(k, 0)], best.scores[: max(k, 0)])
 
-    def _retrieved(self, allowed: Allowed | None) -> Candidates:
+    def _looked_deeper(self, allowed: Allowed | None) -> bool:
+        """Look four times as deep; False, with all as it was, if a list that was asked no longer fits."""
+        skipped = dict(self.deadline.skipped)
+        found = self._retrieved(4 * self.depth, allowed)
+        if self.found.vectors.keys() - found.vectors.keys():
+            self.deadline.skipped = skipped  # what stays was asked of all of them
+            return False
+        before = {self.found.ids[place]: score for place, score in pairs(self.ordered)}
+        self.found, self.depth = found, 4 * self.depth
+        self.ordered = self._after(before, self._ordered())
+        return True
+
+    def _retrieved(self, depth: int, allowed: Allowed | None) -> Candidates:
         return retrieve(
             self.view,
             self.text,
-            self.depth,
+            depth,
             allowed,
             self.watch,
             self.deadline,
@@ -118,14 +134,14 @@ class OneSearch:
         ranked, chances, decision = reranked
         # Calibrated with all retrievers: without one for want of time, probabilities would be too low.
         if chances is not None and not self.deadline.skipped.keys() & self.view.legs.keys():
-            self.chances = dict(zip(ranked.places.tolist(), chances.tolist(), strict=False))
-            self.decision = decision
+            names = (self.found.ids[place] for place in ranked.places.tolist())
+            # As scores, what was said of a product before it looked deeper stays.
+            self.chances = {**dict(zip(names, chances.tolist(), strict=False)), **self.chances}
+            self.decision = self.decision or decision
         return ranked
 
     def _after(self, before: Mapping[str, float], ranked: RankedPlaces) -> RankedPlaces:
         """Put products that were found before, by their scores then, above all others of a ranking."""
-        if not before:
-            return ranked
         places = {name: place for place, name in enumerate(self.found.ids)}
         kept = {places[name]: score for name, score in before.items() if name in places}
         first, scores = np.array(list(kept), np.intp), np.array(list(kept.values()))

@@ -224,7 +224,7 @@ class Pipeline:
         with search.deadline.timed(FINISH):
             evidence = self._explain(search, hits, offset, explain)
         watch.lap("explain")
-        retrieved = np.sort(search.found.rows)
+        retrieved = search.retrieved
         totals = Totals(len(view) if allowed is None else int(np.count_nonzero(allowed)), len(retrieved))
         counts = {name: Facet(*view.facet(name, allowed, retrieved)) for name in facets}
         if facets:
@@ -393,7 +393,7 @@ class Pipeline:
                 where = {name: known[place] for name, known in ranks.items() if place in known}
                 matched = matched_terms(search.text, product) if terms else {}
                 known = place in found.identified
-                chance = search.chances.get(place)
+                chance = search.chances.get(product.id)
                 rank = offset + len(evidence) + 1
                 evidence.append(Evidence(product, rank, score, where, matched, known, chance))
         return tuple(evidence)

@@ -37,7 +37,8 @@ from tilth.retrieval.term_rows import MOST_KEPT, TERM_FIELDS
 from tilth.retrieval.view import View
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
-WORDS = ["spade", "hose", "steel", "basket", "memory", "card", "manure", "лопата", "сад"]
+NO_TERM = "x" * 70  # longer than any term
+WORDS = ["spade", "hose", "steel", "basket", "memory", "card", "manure", "лопата", "сад", NO_TERM]
 FUSION = Fusion("rrf", (1.0, 0.5))
 DEPTH = 200
 
@@ -333,7 +334,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
 def test_features_of_terms_equal_plain_python(mixed: View, text: str) -> None:
     plain = _plain(text)
     found = features(mixed, text)
-    assert found
+    assert bool(found) is (set(text.split()) != {"unknown"})
     for product_id, row in found.items():
         expected = {name: plain[product_id].get(name, math.nan) for name in _OF_TERMS}
         assert {name: row[name] for name in _OF_TERMS} == pytest.approx(expected, rel=1e-5, nan_ok=True)
@@ -498,7 +499,7 @@ def test_what_a_retriever_did_not_reach_is_missing(view_of: ViewOf) -> None:
 
 def test_where_no_score_is_above_zero_nobody_has_a_share(view_of: ViewOf) -> None:
     view = view_of([Product(id="a", title="Spade"), Product(id="b", title="Hose")])
-    values = features(view, "somethingunknown")  # found by its empty vector alone
+    values = features(view, "лопата")  # of the titles, in capitals, the encoder knows nothing
     assert known(values, "dense_share") == {"a": 0.0, "b": 0.0}
     assert known(values, "lexical_share") == {"a": None, "b": None}
 
@@ -571,7 +572,7 @@ def test_features_of_the_query(one: View) -> None:
 
 
 def test_a_query_without_terms_that_dense_search_answers(one: View) -> None:
-    values = features(one, "x" * 70)["a"]  # longer than any term
+    values = features(one, NO_TERM)["a"]
     missing = {name for name, value in values.items() if math.isnan(value)}
     assert {"title_coverage", "any_phrase", "title_share", "number_coverage", "query_rarity_max"} <= missing
     assert values["query_terms"] == 0.0

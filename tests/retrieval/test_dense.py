@@ -130,6 +130,11 @@ def test_an_index_without_passages_finds_nothing(tmp_path: Path) -> None:
     settings = build_dense(np.empty((0, 8), np.int8), tmp_path / "dense", np.ones((1, 8), np.float32))
     index = DenseIndex(tmp_path / "dense", settings, np.empty(0, np.int64))
     assert len(index.search_rows(np.ones(8, np.float32), 5).rows) == 0
+    for rows in ([], [0], [3, 0]):
+        found = index.passages_of(np.array(rows, np.int64))
+        assert (found.codes.shape, len(found.places)) == ((0, 8), 0)
+    later = ExactVectors(np.ones((1, 8), np.float32), np.array([1]))
+    assert LiveDense(index, later).passages_of(np.array([0, 1])).places.tolist() == [1]
     assert index.codes(np.empty(0, np.int64)).shape == (0, 8)
 
 

@@ -11,8 +11,10 @@ from tilth.errors import InputError, SettingError
 from tilth.retrieval.fusion import (
     METHODS,
     Fusion,
+    RankedPlaces,
     fitted,
     fuse_hits,
+    fuse_places,
     grid,
     min_max,
     reciprocal_ranks,
@@ -133,6 +135,21 @@ def test_lists_may_change_places_with_their_weights(lists, data, method):
 @given(a=hit_lists, b=hit_lists, method=methods)
 def test_a_list_of_weight_0_is_left_out(a, b, method):
     assert fuse_hits([a, b], Fusion(method, (1.0, 0.0))) == fuse_hits([a], Fusion(method, (1.0,)))
+
+
+@pytest.mark.parametrize(
+    ("method", "missing"), [("rrf", 0.0), ("minmax", 0.0), ("tmm", 0.0), ("zscore", -0.75)]
+)
+def test_what_is_always_in_the_result_has_what_the_lists_say_of_a_missing_product(method, missing):
+    held = RankedPlaces(np.array([3, 1]), np.array([4.0, 2.0]))  # z-scores 1 and -1
+    empty = RankedPlaces(np.empty(0, np.intp), np.empty(0))
+    fusion = Fusion(method, (0.75, 0.25))
+    plain, more = (fuse_places([held, empty], 5, fusion, always) for always in ((), (0, 3)))
+    assert dict(zip(*map(list, more), strict=True)) == {
+        **dict(zip(*map(list, plain), strict=True)),
+        0: missing,
+    }
+    assert np.all(np.diff(more.scores) <= 0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fakes import WordEncoder, kept_encoder, own_encoder
 from shop import DEFAULTS, OWN_AND_LEXICAL, SHOP, THREE_LISTS, TWO_LISTS, index, quiet
 from tilth.catalog import Product
 from tilth.errors import IndexFormatError
+from tilth.one_search import DEPTH
 from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
 from tilth.ranking import Ranking
@@ -27,6 +28,7 @@ from tilth.retrieval.index import open_store
 from tilth.retrieval.legs import LEGS
 from tilth.retrieval.preparation import CHUNK
 from tilth.retrieval.quantisation import to_codes
+from tilth.retrieval.spelling import Reading, Speller
 from tilth.retrieval.view import View
 
 WORDS = ["tomato", "manure", "hose", "roses", "slug", "секатор", "garden", "Tomato", "Секатор"]
@@ -271,6 +273,55 @@ def test_each_retriever_searches_by_its_own_encoder(pipeline: Pipeline) -> None:
         best = float((vectors @ leg.encoder.encode_queries(["tomato manure"])[0]).max())
         assert (run.name, run["blank"]) == (name, ())
         assert run["q"][0].score == pytest.approx(best, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tomato manure",
+        "tomatoo manurre hose",  # corrected for words; three of them, of which an encoder knows one
+        "Tomato секатор",  # of the two, the general encoder knows neither
+        "ctrfnjh",  # секатор, the keyboard left in English
+        "hoes",
+        "slug 7 q",
+        "1 2 3",
+        "ромашка",
+        "",
+    ],
+)
+def test_a_retriever_alone_finds_what_a_search_fuses_of_it(pipeline: Pipeline, text: str) -> None:
+    query = [Query("q", text)]
+    fused = pipeline.found(query)
+    alone = {name: each.search(query, DEPTH) for name, each in pipeline.retrievers().items()}
+    assert alone == fused
+
+
+def test_what_a_search_does_not_ask_of_a_leg_its_retriever_does_not_find(pipeline: Pipeline) -> None:
+    texts = {"layout": "ctrfnjh", "letters": "1 2 q", "misspelt": "tomatoo manurre hose"}
+    queries = [Query(name, text) for name, text in texts.items()]
+    runs = {name: each.search(queries, 3) for name, each in pipeline.retrievers().items()}
+    assert runs["own"]["layout"][0].product_id == "t1"
+    assert runs["dense"]["layout"] == runs["dense"]["letters"] == runs["own"]["letters"] == ()
+    encoder, vectors = pipeline.index.legs["dense"].encoder, pipeline.live.view.legs["dense"]
+    hose = vectors.search_rows(encoder.encode_queries(["hose"])[0], 1)
+    assert runs["dense"]["misspelt"][0].score == hose.scores[0] > 0.9
+    assert "dense" in pipeline.candidates(queries)["misspelt"].vectors
+
+
+def test_retrievers_of_one_index_read_a_query_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read = Speller.read
+
+    def noted(speller: Speller, text: str) -> Reading:
+        asked.append(text)
+        return read(speller, text)
+
+    monkeypatch.setattr(Speller, "read", noted)
+    for retriever in [*pipeline.retrievers().values()] * 2:
+        retriever.search([Query("a", "tomatoo"), Query("b", "hose")], 3)
+    assert asked == ["tomatoo", "hose"]
 
 
 def test_a_leg_that_does_not_know_the_words_is_left_out_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fakes import kept_encoder, own_encoder
 from shop import SHOP, index, quiet
 from tilth.catalog import VOLATILE_FIELDS, Price, Product
 from tilth.errors import IndexFormatError
+from tilth.one_search import DEPTH
 from tilth.pipeline import Pipeline, open_index
 from tilth.query import Query
 from tilth.retrieval.build_settings import Resources
@@ -365,14 +366,15 @@ def test_variants_collapse_to_the_best_and_others_take_their_places(tmp_path: Pa
     assert len(collapsed) == 6
 
 
-def test_collapsing_looks_deeper_than_the_first_candidates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tilth.pipeline.DEPTH", 5)
-    products = [Product(id=f"v{n:02}", title="steel spade", item_group_id="g") for n in range(30)]
-    index([*products, Product(id="z", title="steel basket spade hose")], tmp_path, kept_encoder(WORDS))
-    found = [hit.product_id for hit in open_index(tmp_path).search(["steel spade"], 2, collapse=True)["1"]]
-    assert found == ["v00", "z"]
+def test_collapsing_looks_deeper_than_the_first_candidates(tmp_path: Path) -> None:
+    variants = [Product(id=f"v{n:03}", title="steel spade", item_group_id="g") for n in range(DEPTH + 10)]
+    index([*variants, Product(id="z", title="steel basket spade hose")], tmp_path, kept_encoder(WORDS))
+    pipeline = open_index(tmp_path)
+    assert "z" not in {hit.product_id for hit in pipeline.search(["steel spade"], DEPTH)["1"]}
+    found = [hit.product_id for hit in pipeline.search(["steel spade"], 2, collapse=True)["1"]]
+    assert found == ["v000", "z"]
+    assert pipeline.answer("steel spade", 1, collapse=True).depth == DEPTH
+    assert pipeline.answer("steel spade", 2, collapse=True).depth == 4 * DEPTH
 
 
 def ids(pipeline: Pipeline, text: str) -> set[str]:

@@ -17,7 +17,7 @@ from tilth.reranking.behaviour import Counts
 from tilth.reranking.feature_names import NAMES
 from tilth.training.pools import LabelledPool, as_run, count_clicks, known_queries, label_pools, training_data
 
-ROSES, SPADES, NOTHING = Query("r", "compost"), Query("s", "spade"), Query("n", "violin", "none")
+ROSES, SPADES, NOTHING = Query("r", "compost"), Query("s", "spade"), Query("n", "violin for compost", "none")
 
 
 @pytest.fixture(scope="module")

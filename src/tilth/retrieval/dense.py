@@ -6,24 +6,21 @@ and the number of lists that are probed from the recall measured against exact s
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from tilth.errors import SettingError
-from tilth.protocols import Allowed, Encoder, Rows, Vectors
-from tilth.query import Query
+from tilth.protocols import Allowed, Rows, Vectors
 from tilth.retrieval.clustering import BLOCK, Assignment, assign, single_threads, train_regions
 from tilth.retrieval.quantisation import CodedQuery, Codes, to_codes, to_queries, to_query
-from tilth.retrieval.rows import NO_HITS, ProductIds, RowHits, Scores, best_per_row, named, through_ties
+from tilth.retrieval.rows import NO_HITS, RowHits, Scores, best_per_row, through_ties
 from tilth.retrieval.stored_codes import StoredCodes
-from tilth.run import Hit, Run
 
 Passages = npt.NDArray[np.int64]  # numbers of passages
 
@@ -193,13 +190,6 @@ class RowPassages(NamedTuple):
     places: npt.NDArray[np.intp]  # (P,), ascending: the place of the passage's row among those asked for
 
 
-class RowSearch(Protocol):
-    """What finds rows by a vector."""
-
-    def search_rows(self, vector: Vectors, k: int, /) -> RowHits:
-        """Return the best `k` rows and those that tie with the last, best first."""
-
-
 class _Bitmaps:
     """The latest masks as bits: packing takes longer than a search."""
 
@@ -255,11 +245,11 @@ class DenseIndex:
 
     def passages_of(self, rows: Rows) -> "RowPassages":
         """Return the passages of rows, each row's head first; rows of later products have none here."""
-        counts = np.where(rows < len(self._counts), self._counts[np.minimum(rows, len(self._counts) - 1)], 0)
-        ends = np.cumsum(counts)
-        first = self._ends[np.minimum(rows, len(self._ends) - 1)] - counts
-        passages = np.repeat(first - (ends - counts), counts) + np.arange(counts.sum())
-        return RowPassages(self.codes(passages).astype(np.float32), np.repeat(np.arange(len(rows)), counts))
+        places = np.flatnonzero(rows < len(self._counts))
+        counts = self._counts[rows[places]]
+        first = self._ends[rows[places]] - counts
+        passages = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return RowPassages(self.codes(passages).astype(np.float32), np.repeat(places, counts))
 
     def search_rows(self, vector: Vectors, k: int, allowed: Allowed | None = None) -> RowHits:
         """Return the rows of the nearest passages, `k` and those that tie with the last, best first.
@@ -401,20 +391,3 @@ class ExactVectors:
             return hits
         end = int(np.searchsorted(-hits.scores, -hits.scores[k - 1], side="right"))
         return RowHits(hits.rows[:end], hits.scores[:end])
-
-
-class DenseRetriever:
-    """Encoder and dense index as a `Retriever`."""
-
-    def __init__(self, name: str, index: RowSearch, encoder: Encoder, ids: ProductIds) -> None:
-        self._name, self._index, self._encoder, self._ids = name, index, encoder, ids
-
-    def search(self, queries: Iterable[Query], k: int) -> Run:
-        """Return at most `k` hits a query, scored by cosine; a query of blanks has none."""
-        return Run(self._name, {q.query_id: self._hits(q.text, k) for q in queries})
-
-    def _hits(self, text: str, k: int) -> tuple[Hit, ...]:
-        if not text.strip():
-            return ()
-        vector = self._encoder.encode_queries([text])[0]
-        return named(self._index.search_rows(vector, k), self._ids, k)

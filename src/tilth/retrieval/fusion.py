@@ -18,7 +18,7 @@ products that only it holds are not in the result.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -196,22 +196,27 @@ def shares(scores: npt.NDArray[np.floating]) -> Contribution:
     return Contribution(np.maximum(exact, 0) / exact.max(), 0.0)
 
 
-def fuse_places(lists: Sequence[RankedPlaces], products: int, fusion: Fusion) -> RankedPlaces:
+def fuse_places(
+    lists: Sequence[RankedPlaces], products: int, fusion: Fusion, always: Collection[int] = ()
+) -> RankedPlaces:
     """Fuse ranked lists over products that are numbered in the order of their ids.
 
     Args:
         lists: one a retriever, best first.
         products: how many there are; places are below it.
         fusion: the method and its weights.
+        always: places of products that are in the result even if no list holds them; each list then says of
+            them what it says of a missing one.
 
     Returns:
-        Every product of the lists that have a weight, ordered by (-score, place).
+        Every product of the lists that have a weight, and of `always`, ordered by (-score, place).
 
     Raises:
         SettingError: the fusion has weights for another number of lists.
     """
     weights = fusion.weights_of(len(lists))
     fused, found = np.zeros(products), np.zeros(products, bool)
+    found[list(always)] = True
     for weight, (places, scores) in zip(weights, lists, strict=True):
         if weight > 0:
             values, missing = _contribution(scores, fusion)

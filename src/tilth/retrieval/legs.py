@@ -1,17 +1,21 @@
 """The dense lists of an index: each leg has an encoder of its own, and the vectors that it made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from tilth.protocols import Encoder
+from tilth.protocols import Encoder, Vectors
+from tilth.query import Query
 from tilth.retrieval.dense import DenseIndex, DenseSettings
 from tilth.retrieval.encoder import OWN, TOKENIZER, letters_per_token, open_encoder
+from tilth.retrieval.rows import ProductIds, RowHits, named
+from tilth.retrieval.spelling import Reading
+from tilth.run import Hit, Run
 
 LEGS = ("dense", "own")  # a general encoder, which every index has, and the shop's own
 VECTORS_FILE = "index.faiss"  # in the folder of a leg, beside that of its encoder
@@ -58,3 +62,39 @@ class Leg:
         """Tell whether the encoder knows the words of a text, rather than their single letters."""
         least = OWN_LEAST_LETTERS if self.own else LEAST_LETTERS
         return letters_per_token(self.tokenizer, [text]) >= least
+
+
+class RowSearch(Protocol):
+    """What finds rows by a vector."""
+
+    def search_rows(self, vector: Vectors, k: int, /) -> RowHits:
+        """Return the best `k` rows and those that tie with the last, best first."""
+
+
+class DenseRetriever:
+    """A leg as a `Retriever`: alone, it finds what a search fuses of it."""
+
+    def __init__(
+        self, name: str, leg: Leg, index: RowSearch, ids: ProductIds, read: Callable[[str], Reading]
+    ) -> None:
+        """Wrap a leg.
+
+        Args:
+            name: of the leg.
+            leg: encodes queries.
+            index: the vectors of all products, those after the generation included.
+            ids: names of rows.
+            read: tells how a query is read.
+        """
+        self._name, self._leg, self._index, self._ids, self._read = name, leg, index, ids, read
+
+    def search(self, queries: Iterable[Query], k: int) -> Run:
+        """Return at most `k` hits a query, scored by cosine; none where a search would not ask the leg."""
+        return Run(self._name, {q.query_id: self._hits(q.text, k) for q in queries})
+
+    def _hits(self, text: str, k: int) -> tuple[Hit, ...]:
+        corrected, typed = self._read(text)
+        if not corrected.strip() or not self._leg.knows(corrected):
+            return ()
+        vector = self._leg.encoder.encode_queries([typed])[0]
+        return named(self._index.search_rows(vector, k), self._ids, k) if vector.any() else ()

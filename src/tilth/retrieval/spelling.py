@@ -1,9 +1,10 @@
 """Words that the catalogue does not know, read as the nearest that it does.
 
-Only a word without a single match is touched: what the shop sells is never "corrected". Candidates are the
-words of titles, brands and types, by optimal string alignment distance (Damerau 1964: insertions, deletions,
-substitutions, swaps of neighbours) from rapidfuzz, and the word as typed on the other keyboard layout
-(`njvfn` is томат).
+Only a word without a single match is touched: what the shop sells is never "corrected". There are two steps.
+What makes a word of the shop on the other keyboard layout is read so (`njvfn` is томат; `cf[fh` is сахар, as
+some marks are letters there). Then what is still unknown is read as the nearest word of titles, brands and
+types, by optimal string alignment distance (Damerau 1964: insertions, deletions, substitutions, swaps of
+neighbours) from rapidfuzz.
 """
 
 import re
@@ -18,14 +19,22 @@ from rapidfuzz.distance import OSA
 
 from tilth.catalog import Product
 from tilth.files import replacing
-from tilth.retrieval.analyzer import fold, words
+from tilth.retrieval.analyzer import UNITS, analyze, fold, words
 
 MOST_WORDS = 100_000  # of the vocabulary, the most frequent; bounds memory and time at any catalogue size
-SHORTEST = 4  # letters; shorter words have too many neighbours
+_SHORTEST = 4  # letters; shorter words have too many neighbours
+_SHORTEST_RETYPED = 3  # letters; below `_SHORTEST` only words of the vocabulary: terms may be parts of codes
 _TWO_ERRORS_FROM = 8  # letters
 _LATIN = "qwertyuiop[]asdfghjkl;'zxcvbnm,."
 _CYRILLIC = "йцукенгшщзхъфывапролджэячсмитьбю"
-_OTHER_LAYOUT = str.maketrans(_LATIN + _CYRILLIC, _CYRILLIC + _LATIN)
+_SHIFTED = "{}:<>`~"  # capitals that `fold` does not know, and ё, which it makes е; `"` is a quotation mark
+_OTHER_LAYOUT = str.maketrans(_LATIN + _SHIFTED + _CYRILLIC, _CYRILLIC + "хъжбюее" + _LATIN)
+_PIECE = re.compile(rf"[\w+\-{re.escape(_LATIN + _SHIFTED)}]+")  # a word of either layout, or a code
+_TOKEN = re.compile(  # a measure, a word or a code: the words are those of `words`
+    rf"\d+(?:[.,]\d+)*[ ]?(?:{'|'.join(map(re.escape, UNITS))})(?![^\W_])"
+    r"|[^\W\d_]+(?:['’][^\W\d_]+)?(?![-_.+]?[^\W_])"
+    r"|[^\W_]+(?:[-_.+,][^\W_]+)*"
+)
 
 
 def count_words(products: Iterable[Product]) -> Counter[str]:
@@ -60,7 +69,7 @@ class VocabularyCounter:
         """Write the words, most frequent first, one a line."""
         best = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[: self._most]
         with replacing(path) as file:
-            file.write("".join(f"{word}\n" for word, _ in best if len(word) >= SHORTEST).encode())
+            file.write("".join(f"{word}\n" for word, _ in best if len(word) >= _SHORTEST_RETYPED).encode())
 
 
 class Speller:
@@ -73,10 +82,11 @@ class Speller:
             vocabulary: words, the most frequent first.
             known: tells whether the index has a product with the word.
         """
-        self._vocabulary, self._known = vocabulary, known
+        self._known = known
         self._rank = {word: rank for rank, word in enumerate(vocabulary)}
+        self._candidates = [word for word in vocabulary if len(word) >= _SHORTEST]
         self._by_letter: dict[str, list[str]] = {}
-        for word in vocabulary:
+        for word in self._candidates:
             self._by_letter.setdefault(word[0], []).append(word)
 
     def knowing(self, known: Callable[[str], bool]) -> "Speller":
@@ -89,23 +99,44 @@ class Speller:
         """Return the text with its unknown words replaced; as it is where there is nothing to replace."""
         return self.read(text).corrected
 
-    def read(self, text: str) -> "Reading":
+    def read(self, text: str) -> Reading:
         """Return the text with its unknown words replaced, and with those alone of the other layout."""
-        corrections = self.corrections(text)
-        of_layout = {word: found for word, found in corrections.items() if found == _swapped(word)}
-        return Reading(_replaced(text, corrections), _replaced(text, of_layout))
+        typed = _replaced(_PIECE, text, self._retyped(text))
+        return Reading(_replaced(_TOKEN, typed, self._near(typed)), typed)
 
     def corrections(self, text: str) -> dict[str, str]:
-        """Return what to read for each word that no product has, where something is near enough."""
-        unknown = [w for w in dict.fromkeys(words(text)) if len(w) >= SHORTEST and not self._known(w)]
+        """Return what `read` replaces, and by what: pieces of the other layout, then words by near ones."""
+        retyped = self._retyped(text)
+        return retyped | self._near(_replaced(_PIECE, text, retyped))
+
+    def _retyped(self, text: str) -> dict[str, str]:
+        """Return the pieces of a text that the shop has in the other layout, retyped."""
+        retyped = {piece: self._retype(piece) for piece in _PIECE.findall(fold(text))}
+        return {piece: read for piece, read in retyped.items() if read != piece}
+
+    def _retype(self, piece: str) -> str:
+        if self._known(piece):
+            return piece
+        for end in (len(piece), len(piece.rstrip(",.;"))):  # marks at the end are letters, or marks
+            if self._sells(word := piece[:end].translate(_OTHER_LAYOUT)):
+                return word + piece[end:]
+        parts = {word: word.translate(_OTHER_LAYOUT) for word in words(piece) if not self._known(word)}
+        return _replaced(_TOKEN, piece, parts) if all(map(self._sells, parts.values())) else piece
+
+    def _sells(self, text: str) -> bool:
+        """Tell whether a text is one word that the shop has; all terms of nothing are known."""
+        if len(text) < _SHORTEST_RETYPED or (len(text) < _SHORTEST and text not in self._rank):
+            return False
+        return words(text) == [text] and bool(analyze(text)) and self._known(text)
+
+    def _near(self, text: str) -> dict[str, str]:
+        """Return the nearest word for each that no product has, where one is near enough."""
+        unknown = [w for w in dict.fromkeys(words(text)) if len(w) >= _SHORTEST and not self._known(w)]
         nearest = {word: self._nearest(word) for word in unknown}
         return {word: found for word, found in nearest.items() if found}
 
     def _nearest(self, word: str) -> str | None:
-        swapped = _swapped(word)
-        if swapped in self._rank or self._known(swapped):
-            return swapped
-        for candidates in (self._by_letter.get(word[0], []), self._vocabulary):
+        for candidates in (self._by_letter.get(word[0], []), self._candidates):
             if found := self._within(word, candidates):
                 return found
         return None
@@ -117,12 +148,7 @@ class Speller:
         return min(found, key=lambda match: (match[1], self._rank[match[0]]))[0] if found else None
 
 
-def _swapped(word: str) -> str:
-    """Return a word as the other layout of the keyboard types it."""
-    return word.translate(_OTHER_LAYOUT)
-
-
-def _replaced(text: str, corrections: Mapping[str, str]) -> str:
+def _replaced(pattern: re.Pattern[str], text: str, corrections: Mapping[str, str]) -> str:
     if not corrections:
         return text
-    return re.sub(r"[^\W\d_]+", lambda match: corrections.get(match[0], match[0]), fold(text))
+    return pattern.sub(lambda match: corrections.get(match[0], match[0]), fold(text))

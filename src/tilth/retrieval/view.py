@@ -7,6 +7,7 @@ the like, which are put in place; whoever holds one may finish with it whatever 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,10 +17,11 @@ import orjson
 from tilth.catalog import Product
 from tilth.protocols import Allowed, Retriever, Rows, Vectors
 from tilth.retrieval.columns import Columns
-from tilth.retrieval.dense import DenseIndex, DenseRetriever, ExactVectors, RowPassages
+from tilth.retrieval.dense import DenseIndex, ExactVectors, RowPassages
 from tilth.retrieval.facets import facet_counts, json_schema, schema
 from tilth.retrieval.filters import Filters, allowed_in
 from tilth.retrieval.index import Index
+from tilth.retrieval.legs import DenseRetriever
 from tilth.retrieval.lexical import LexicalIndex, LexicalRetriever
 from tilth.retrieval.rows import RowHits, best_per_row
 from tilth.retrieval.spelling import Speller
@@ -236,9 +238,11 @@ class View:
         return json_schema(self.fields())
 
     def retrievers(self) -> dict[str, Retriever]:
-        """Return the single retrievers by name, one a list."""
+        """Return the single retrievers by name, one a list; they share how they read a query, once."""
+        read = cache(self.speller.read)
         dense = {
-            name: DenseRetriever(name, leg, self.index.legs[name].encoder, self.ids)
+            name: DenseRetriever(name, self.index.legs[name], leg, self.ids, read)
             for name, leg in self.legs.items()
         }
-        return {LEXICAL: LexicalRetriever(self.lexical, self.ids, self.speller.correct), **dense}
+        lexical = LexicalRetriever(self.lexical, self.ids, lambda text: read(text).corrected)
+        return {LEXICAL: lexical, **dense}

@@ -48,6 +48,7 @@ LONGEST_DEADLINE = 3_000.0  # ms; nobody waits longer for an answer
 MOST_VALUES = 1_000  # of a facet
 LONGEST_ID = 1_000  # characters of a product's
 _WARM_UP = 3  # searches
+_WARM_TITLES = 100  # one of which is asked
 NOT_SERVING = ("has not started", "is shutting down")  # faults that are none
 _RANKINGS_KEPT = 4  # of releases that are not in force, opened for comparison
 _FIELDS_SECONDS = 60.0  # that a description of the fields serves, though products have changed
@@ -87,11 +88,20 @@ class Service:
         self._following.enter_context(self.pipeline.live.following(self._refresh))
 
     def _warm_up(self) -> None:
-        view = self.pipeline.live.view
         cold = Pipeline(self.pipeline.live, self.pipeline.ranking)  # its times are no measure of later ones
-        for product in self.store.products(view.ids(np.arange(min(1, view.rows)))).values():
+        for title in self._known_titles()[:1]:
             for pipeline in (*[cold] * _WARM_UP, self.pipeline):
-                pipeline.answer(product.title)
+                pipeline.answer(title)
+
+    def _known_titles(self) -> list[str]:
+        """Return some titles, those first that every encoder knows."""
+        view = self.pipeline.live.view
+        products = self.store.products(view.ids(np.arange(min(_WARM_TITLES, view.rows)))).values()
+        legs = view.index.legs.values()
+        return sorted(
+            (product.title for product in products),
+            key=lambda title: not all(leg.knows(title) for leg in legs),
+        )
 
     def _refresh(self) -> None:
         try:
