@@ -35,11 +35,11 @@ def test_format(tmp_path: Path, name: str, data: bytes, form: str, pack: object,
         ("a.txt", b"id;title", "unknown format.*jsonl.*csv.*parquet.*gzipped"),
         ("a.xlsx", b"PK\x03\x04", "unknown format"),
         ("a.jsonl", b"", "empty"),
-        ("a.csv.gz", gzip.compress(b""), "empty"),
+        ("a.csv.gz", gzip.compress(b"", mtime=0), "empty"),
         ("a.parquet", b"id,title", "not Parquet"),
         ("a.csv", "id,title".encode("utf-16"), "UTF-16.*UTF-8"),
         ("a.json", b'\n[{"id": 1}]', "JSON array.*jq"),
-        ("a.csv.gz", gzip.compress(b"id,title")[:11], "damaged gzip"),
+        ("a.csv.gz", gzip.compress(b"id,title", mtime=0)[:11], "damaged gzip"),
     ],
 )
 def test_no_format(tmp_path: Path, name: str, data: bytes, message: str) -> None:
@@ -58,7 +58,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_lines_before_a_truncation_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
-    path.write_bytes(gzip.compress(b"one\ntwo\nthree")[:-9])
+    path.write_bytes(gzip.compress(b"one\ntwo\nthree", mtime=0)[:-9])
     lines = []
     with pytest.raises(InputError, match=r"damaged gzip.*Copy it again"), reading(path) as file:
         lines += [line for _, line in read_lines(file)]
