@@ -116,9 +116,13 @@ def test_an_unknown_word_has_no_letters(model: ModelForBuild) -> None:
     assert letters_per_token(model.tokenizer, ["hose"] * 3 + ["የአትክልት"]) == 3
     assert letters_per_token(model.tokenizer, ["☃", "!"]) == 0
     assert letters_per_token(model.tokenizer, ["ガーデンホース"]) <= 1  # kana are letters, ideographs words
-    own = learn_tokenizer(["garden hose", "rose"] * 5, 100)
+    own = learn_tokenizer(["garden hose 5 m", "rose"] * 5, 100)
     assert letters_per_token(own, ["шланг"]) == 0
     assert letters_per_token(own, ["hose"]) == 4
+    assert letters_per_token(own, ["hose 5 m", "5m"]) == pytest.approx(8 / 5)
+    assert letters_per_token(own, ["hose 5 m", "5m"], own=True) == pytest.approx(16 / 5)
+    assert letters_per_token(own, ["hoses"], own=True) == letters_per_token(own, ["hoses"])  # hose ##s
+    assert letters_per_token(own, ["шланг 5"], own=True) == 1.5
 
 
 @pytest.fixture(scope="module")

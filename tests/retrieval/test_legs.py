@@ -86,7 +86,9 @@ def test_each_leg_has_the_vectors_of_its_encoder_in_a_folder_of_its_own(pipeline
     assert not any(name.endswith("codes.npy") and name.split("/")[0] in LEGS for name in manifest["files"])
     assert manifest["seconds"].keys() >= {"dense", "own"}
     titles, own = [product.title for product in SHOP], pipeline.index.legs["own"]
-    assert manifest["legs"]["own"]["letters_per_token"] == round(letters_per_token(own.tokenizer, titles), 2)
+    assert manifest["legs"]["own"]["letters_per_token"] == round(
+        letters_per_token(own.tokenizer, titles, own=True), 2
+    )
 
 
 def test_an_index_without_an_own_encoder_has_one_leg(tmp_path: Path) -> None:
@@ -341,6 +343,17 @@ def test_a_leg_that_does_not_know_the_words_is_left_out_alone(tmp_path: Path) ->
     assert neither.milliseconds.keys().isdisjoint(LEGS)
 
 
+def test_an_own_encoder_is_asked_about_whole_words_however_short(tmp_path: Path) -> None:
+    words = ["rake", "30", "cm", "лейка", "8", "л"]
+    index(SHOP, tmp_path, kept_encoder(GENERAL), own=own_encoder(words))
+    opened = open_index(tmp_path)
+    for text in ("rake 30 cm", "8 л", "лейка 8 л", "rake cm cm"):
+        assert "own" not in opened.answer(text, 5).skipped, text
+    for text in ("grey", "cm rake grey"):
+        assert "own" in opened.answer(text, 5).skipped, text
+    assert "dense" in opened.answer("30 cm", 5).skipped
+
+
 def test_words_that_no_encoder_has_find_nothing(pipeline: Pipeline) -> None:
     for text in ("привет", "漢字", "☃", "w" * 200):
         answer = pipeline.answer(text, 5)
@@ -445,14 +458,15 @@ def test_a_running_pipeline_takes_the_default_fusion_of_its_lists(tmp_path: Path
 
 def test_an_own_encoder_is_not_asked_about_words_in_small_pieces(tmp_path: Path) -> None:
     """Two or three letters a token: a general encoder still reads them, an own one has not met the word."""
-    text = "tomato 12 34 56 78"  # 14 letters and digits, five words
-    for name, encoder in (
-        ("general", kept_encoder([*WORDS, "12", "34", "56", "78"])),
-        ("own", own_encoder([*WORDS, "12", "34", "56", "78"])),
-    ):
-        index(SHOP, tmp_path / name, encoder)
+    tokens = ["[UNK]", "to", "##ma", "##to", "manure"]
+    pieces = Tokenizer(models.WordPiece({token: n for n, token in enumerate(tokens)}, unk_token="[UNK]"))
+    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
+    for name in ("general", "own"):
+        facts = EncoderFacts(name, "1", "static", 4, 512)
+        StaticEncoder(pieces, np.ones((5, 4), np.float32), facts).save(tmp_path / f"{name} encoder")
+        index(SHOP, tmp_path / name, KeptEncoder(tmp_path / f"{name} encoder", facts.to_json(), 0))
         pipeline = open_index(tmp_path / name)
-        assert pipeline.index.legs["dense"].knows("tomato manure")
-        assert pipeline.index.legs["dense"].knows(text) == (name == "general")
-        assert ("dense" in pipeline.answer(text, 3).skipped) == (name == "own")
+        assert pipeline.index.legs["dense"].knows("manure")
+        assert pipeline.index.legs["dense"].knows("tomato") == (name == "general")
+        assert ("dense" in pipeline.answer("tomato", 3).skipped) == (name == "own")
         pipeline.close()

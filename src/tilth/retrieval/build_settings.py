@@ -26,7 +26,7 @@ class BuildEncoder(Encoder, Protocol):
         """Return a cutter that counts tokens as this encoder does."""
 
     def letters_per_token(self, texts: Sequence[str]) -> float:
-        """Return how many letters a token of these texts has: below two, their words are not known."""
+        """Return how many letters a token of these texts has, by which `Leg.knows` decides."""
 
     def reserved(self) -> int:
         """Return the tokens of every passage that special tokens and the passage prefix take."""

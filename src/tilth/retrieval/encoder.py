@@ -5,6 +5,7 @@ encoder, `model.safetensors` with one vector a token.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -36,6 +37,7 @@ _BATCH = 32
 _STATIC_BATCH = 4_096  # texts whose tokens are held at a time
 _REMEMBERED = 300_000  # words whose tokens are kept
 _IDEOGRAPH = re.compile("[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_WHOLE = 3  # letters that a whole word counts for at least
 _UNKNOWN = ("[UNK]", "<unk>")  # what tokenizers call a word that they have no tokens for
 
 
@@ -67,21 +69,30 @@ def same_passage_vectors(one: Mapping[str, object], other: Mapping[str, object])
     return same and (one["form"] == "static") == (other["form"] == "static")
 
 
-def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+def letters_per_token(tokenizer: Tokenizer, texts: Sequence[str], *, own: bool = False) -> float:
     """Return how many letters and digits a token of these texts has on average.
 
     A tokenizer that was trained on a language has four or so. One that was not falls back to single letters
     (about 1.1), and so it is with part numbers (1.7): vectors of such texts say next to nothing. An ideograph
     counts as three letters, and what is one unknown token, however long, has none.
+
+    Args:
+        tokenizer: of an encoder.
+        texts: queries or titles.
+        own: its tokens are the words of a catalogue: one that is a whole word, such as `30` or `cm`, counts
+            as three letters at least.
+
+    Returns:
+        The mean; 0 without a token.
     """
     unknown = {tokenizer.token_to_id(name) for name in _UNKNOWN}
     tokens = letters = 0
     for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
         tokens += len(encoding.ids)
-        letters += _letters(text)
-        if not unknown.isdisjoint(encoding.ids):
-            spans = zip(encoding.ids, encoding.offsets, strict=True)
-            letters -= sum(_letters(text[start:end]) for token, (start, end) in spans if token in unknown)
+        parts = Counter(encoding.word_ids)
+        for token, word, (start, end) in zip(encoding.ids, encoding.word_ids, encoding.offsets, strict=True):
+            least = _WHOLE if own and parts[word] == 1 else 0
+            letters += max(_letters(text[start:end]), least) if token not in unknown else 0
     return letters / max(tokens, 1)
 
 

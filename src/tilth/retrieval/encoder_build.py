@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tilth.errors import InputError, SettingError
 from tilth.protocols import Vectors
 from tilth.retrieval.distillation import static_encoder
-from tilth.retrieval.encoder import FACTS, FORMS, StaticEncoder, letters_per_token, open_encoder
+from tilth.retrieval.encoder import FACTS, FORMS, OWN, StaticEncoder, letters_per_token, open_encoder
 from tilth.retrieval.encoder_export import export
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 from tilth.retrieval.sentence_encoder import DEFAULT_MODEL, SentenceEncoder, load_model
@@ -60,8 +60,8 @@ class ModelForBuild:
         return len(self.tokenizer.encode(prefix, add_special_tokens=special).ids)
 
     def letters_per_token(self, texts: Sequence[str]) -> float:
-        """Return how many letters a token of these texts has: below two, their words are not known."""
-        return letters_per_token(self.tokenizer, texts)
+        """Return how many letters a token of these texts has, by which `Leg.knows` decides."""
+        return letters_per_token(self.tokenizer, texts, own=self._encoder.facts.name == OWN)
 
     def portable(self) -> StaticEncoder | None:
         """Return what encodes the same in any process: a static encoder does."""

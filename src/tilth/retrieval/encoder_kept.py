@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from tilth.protocols import Vectors
-from tilth.retrieval.encoder import TOKENIZER, StaticEncoder, letters_per_token, open_encoder
+from tilth.retrieval.encoder import OWN, TOKENIZER, StaticEncoder, letters_per_token, open_encoder
 from tilth.retrieval.passages import PassageCutter, PassageSettings
 
 
@@ -51,8 +51,8 @@ class KeptEncoder:
         return PassageCutter(self._tokenizer, settings, self._reserved)
 
     def letters_per_token(self, texts: Sequence[str]) -> float:
-        """Return how many letters a token of these texts has: below two, their words are not known."""
-        return letters_per_token(self._tokenizer, texts)
+        """Return how many letters a token of these texts has, by which `Leg.knows` decides."""
+        return letters_per_token(self._tokenizer, texts, own=self.identity["name"] == OWN)
 
     def reserved(self) -> int:
         """Return the tokens that special tokens and the passage prefix take."""

@@ -61,7 +61,7 @@ class Leg:
     def knows(self, text: str) -> bool:
         """Tell whether the encoder knows the words of a text, rather than their single letters."""
         least = OWN_LEAST_LETTERS if self.own else LEAST_LETTERS
-        return letters_per_token(self.tokenizer, [text]) >= least
+        return letters_per_token(self.tokenizer, [text], own=self.own) >= least
 
 
 class RowSearch(Protocol):
