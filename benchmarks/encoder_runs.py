@@ -35,6 +35,7 @@ from tilth.retrieval.encoder import StaticEncoder, letters_per_token
 from tilth.retrieval.encoder_build import ModelForBuild, open_static
 from tilth.retrieval.encoder_kept import KeptEncoder
 from tilth.retrieval.legs import ENCODER_FOLDER, LEGS
+from tilth.retrieval.rows import named
 from tilth.retrieval.view import LEXICAL
 from tilth.run import Run
 from tilth.sample.shop import write_shop
@@ -195,9 +196,22 @@ def clicked_pairs(shop: Shop, served: Run, queries: Sequence[Query], sessions: i
 def runs_of(pipeline: Pipeline, queries: Sequence[Query]) -> Runs:
     """Return what the dense list finds by itself, as the query was typed, and what it does with BM25."""
     return {
-        ALONE: pipeline.retrievers()[LEGS[0]].search(queries, DEPTH),
+        ALONE: _alone(pipeline, queries),
         WITH_BM25: pipeline.search(queries, DEPTH),
     }
+
+
+def _alone(pipeline: Pipeline, queries: Sequence[Query]) -> Run:
+    """Return what an encoder finds for all queries, those included that a search does not ask it about."""
+    view = pipeline.live.view
+    vectors = view.index.legs[LEGS[0]].encoder.encode_queries([query.text for query in queries])
+    hits = {
+        query.query_id: named(view.legs[LEGS[0]].search_rows(vector, DEPTH), view.ids, DEPTH)
+        if vector.any()
+        else ()
+        for query, vector in zip(queries, vectors, strict=True)
+    }
+    return Run(LEGS[0], hits)
 
 
 def lexical_run(pipeline: Pipeline, queries: Sequence[Query]) -> Run:
