@@ -217,7 +217,9 @@ def test_compact_makes_the_next_generation(tilth: Command, index: Path) -> None:
     manifest = tilth("compact", index, "--json").json
     assert manifest["catalogue"]["products"] == 599
     assert manifest["legs"]["dense"]["encoded"] == 0
-    assert "599 products" in tilth("compact", index).out
+    assert "nothing has changed since generation 2 was built" in tilth("compact", index).out
+    tilth("delete", index, "en0000002")
+    assert "598 products" in tilth("compact", index).out
 
 
 def test_a_catalogue_is_stored_encoded_in_parts_and_built(

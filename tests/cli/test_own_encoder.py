@@ -137,6 +137,33 @@ def test_train_reads_several_files_and_says_what_it_left_out(
     assert "duplicate id" in strict.err
 
 
+def test_rejections_are_told_where_too_few_products_are_left(
+    tilth: Command, catalogue: Path, tmp_path: Path
+) -> None:
+    rows = ["id,title", *(f"{n},{'Spade' if n < 5 else ''}" for n in range(40))]
+    (tmp_path / "few.csv").write_text("\n".join(rows))
+    for command, place in (
+        (
+            ("encoder", "train", tmp_path / "few.csv", "--into", tmp_path / "own", *SMALL),
+            "own.rejected.jsonl",
+        ),
+        (
+            ("index", tmp_path / "few.csv", "--into", tmp_path / "idx", "--encoder", "own"),
+            "idx/rejected.jsonl",
+        ),
+    ):
+        outcome = tilth(*command)
+        assert outcome.code == 1
+        assert "5 products are too few" in outcome.err
+        assert len((tmp_path / place).read_bytes().splitlines()) == 35
+    assert not (tmp_path / "own.training").exists()
+
+
+def test_other_users_may_read_what_was_trained(tilth: Command, catalogue: Path, tmp_path: Path) -> None:
+    assert tilth("encoder", "train", catalogue, "--into", tmp_path / "own", *SMALL).code == 0
+    assert len({path.stat().st_mode for path in (tmp_path / "own").iterdir()}) == 1
+
+
 def test_train_with_a_teacher(tilth: Command, catalogue: Path, other: Path, tmp_path: Path) -> None:
     given = ("--teacher", other, "--json")
     outcome = tilth("encoder", "train", catalogue, "--into", tmp_path / "own", *SMALL, *given)
@@ -507,6 +534,36 @@ def test_an_own_encoder_without_words_is_named(tilth: Command, short: None, tmp_
     said = " ".join(outcome.err.split())
     assert "the encoder own has few words of this catalogue's titles" in said
     assert "--encoder own" not in said
+
+
+def test_an_own_encoder_that_goes_out_of_use_is_kept(
+    tilth: Command, short: None, catalogue: Path, ready: Path, tmp_path: Path
+) -> None:
+    into, general = ("--into", tmp_path / "idx"), ("--encoder", static_model(tmp_path / "general"))
+    first = tilth("index", catalogue, *into, "--encoder", "own")
+    assert "own encoder: 256 dimensions" in first.err  # what was trained is told
+    revision = encoders_of(tmp_path / "idx")["dense"]["encoder"]["revision"]
+    assert "kept" not in tilth("index", catalogue, *into, "--encoder", "own").err
+    for number, given in ((2, ("--encoder", ready)), (3, general)):
+        outcome = tilth("index", catalogue, *into, *given)
+        kept = tmp_path / "idx" / "encoders" / str(number)
+        assert f"had another own encoder that is kept in {kept}." in outcome.err.replace("\n", "")
+        assert open_static(kept).training is not None
+    assert "kept" not in tilth("index", catalogue, *into, *general).err
+    back = tilth("index", catalogue, *into, "--encoder", tmp_path / "idx" / "encoders" / "2")
+    assert back.code == 0
+    assert encoders_of(tmp_path / "idx")["dense"]["encoder"]["revision"] == revision
+
+
+def test_more_dimensions_than_are_kept_are_refused_before_anything_is_read(
+    tilth: Command, short: None, catalogue: Path, tmp_path: Path
+) -> None:
+    into = ("--into", tmp_path / "idx", "--encoder", "own")
+    assert tilth("index", catalogue, *into, "--dimension", 64).code == 0
+    outcome = tilth("index", tmp_path / "nowhere.jsonl", *into, "--dimension", 128)
+    assert outcome.code == 1
+    assert "the own encoder of the index has 64" in outcome.err
+    assert "--dimension 128" in outcome.err
 
 
 def test_training_json_outlives_builds_and_compactions(

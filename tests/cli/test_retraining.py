@@ -127,6 +127,25 @@ def test_an_encoder_is_trained_where_none_is_named(encoder: Command, folder: Pat
             "retrain", into, *judged(), "--steps", 5, "--seed", 4, "--force", "--why", "short", "--json"
         )
     assert done.code == 0, done.err
+    assert done.json["refused"] is None
     settings = done.json["encoder"]["training"]["settings"]
     assert (settings["seed"], settings["vocabulary"], settings["dimension"]) == (4, 3_000, 64)
     assert done.json["encoder"]["training"]["steps"] == 5
+
+
+def test_what_was_trained_and_refused_is_kept(encoder: Command, folder: Path, tmp_path: Path) -> None:
+    into = built(tmp_path / "idx", folder, "good")
+    short = ("retrain", into, *judged(), "--steps", 1)
+    with one_thread():
+        for seed in (1, 2):  # the second takes the place of the first
+            refused = encoder(*short, "--seed", seed, "--json")
+            assert refused.code == 1
+    kept = into / "encoders" / "refused"
+    assert refused.json["refused"] == str(kept)
+    assert f"--encoder {kept} --force --why TEXT" in refused.err.replace("\n", "")
+    assert [path.name for path in kept.parent.iterdir()] == ["refused"]
+    made = open_static(kept)
+    assert made.training is not None
+    assert made.training["settings"]["seed"] == 2
+    done = encoder("retrain", into, *judged(), "--encoder", kept, "--force", "--why", "we know", "--json")
+    assert done.json["encoder"]["facts"]["revision"] == made.facts.revision

@@ -316,6 +316,26 @@ def test_an_interrupted_training_goes_on_where_it_was(
     assert one == other
 
 
+def test_seconds_are_those_of_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_always: None
+) -> None:
+    products, read = shop_products(300, "en"), trainer.Checkpoint.read
+
+    def a_day_later(checkpoint: trainer.Checkpoint) -> object:
+        if (found := read(checkpoint)) is None:
+            return None
+        course, state = found
+        assert course.seconds > 0
+        return replace(course, seconds=86_400.0), state
+
+    with pytest.raises(StopError):
+        trained(products, tmp_path, progress=stop_at(6))
+    monkeypatch.setattr(trainer.Checkpoint, "read", a_day_later)
+    told = trained(products, tmp_path).training
+    assert told is not None
+    assert 86_400 < told["seconds"] < 86_400 + 3_600
+
+
 def test_an_ended_training_has_nothing_left_to_do(
     tmp_path: Path, kept_always: None, steps_taken: list[int]
 ) -> None:

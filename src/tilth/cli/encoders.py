@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from filelock import FileLock, Timeout
 
+from tilth.cli.encoder_choice import print_trained
 from tilth.cli.indexing import (
     Columns,
     Json,
@@ -108,22 +109,23 @@ def train(
     asked = read_asked(judged, queries, store)
     taught_by = build_encoder(teacher) if teacher is not None else None
     summary, rejected = Summary(), into.with_name(f"{into.name}.rejected.jsonl")
-    with _work_of(into) as work, explaining_faults(work):
-        with writing_rejections(work / "rejected.jsonl") as reject, progress_bars() as bars:
+    with _work_of(into) as work, explaining_faults(work), progress_bars() as bars:
+        with writing_rejections(work / rejected.name) as reject:
             products = read_products(
                 catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
             )
             chosen = sampled(products, sample, seed, always={pair.product_id for pair in asked})
-            encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
+        if summary.rejected:
+            (work / rejected.name).replace(rejected)
+            print_counts("rejected", summary.reasons, rejected)
+        (work / rejected.name).unlink(missing_ok=True)
+        encoder = train_encoder(chosen, work, settings, bars, teacher=taught_by, asked=asked)
         shutil.rmtree(work / "encoder", ignore_errors=True)  # of a training that was stopped while it saved
         encoder.save(work / "encoder")
-        if summary.rejected:
-            (work / "rejected.jsonl").replace(rejected)
         move_durably(work / "encoder", into)
     if as_json:
         print_json({"encoder": str(into), **summary.to_json(), **facts_of(encoder)})
         return
-    print_counts("rejected", summary.reasons, rejected)
     print_trained(encoder)
     OUT.print(f"{into} is ready: tilth index CATALOGUE --into DIR --encoder {into}/", soft_wrap=True)
 
@@ -222,21 +224,6 @@ def facts_of(encoder: StaticEncoder) -> dict[str, Any]:
     return {"facts": encoder.facts.to_json(), "training": encoder.training}
 
 
-def print_trained(encoder: StaticEncoder) -> None:
-    """Print what was trained, how long it took and how well held-out pseudo-queries find their products."""
-    training = encoder.training or {}
-    held_out = training["held_out"]
-    OUT.print(
-        f"own encoder: {encoder.dimension} dimensions, {training['tokens']:,} tokens, from "
-        f"{training['products']:,} products in {training['steps']:,} steps and {training['seconds']:,.0f} s"
-    )
-    OUT.print(
-        f"{held_out['queries']:,} pseudo-queries of products that it was not trained on find them "
-        f"with a mean reciprocal rank of {held_out['reciprocal_rank']:.3f}",
-        soft_wrap=True,
-    )
-
-
 @app.command("drift")
 def show_drift(index: Index, store: StoreUrl = None, as_json: Json = False) -> None:
     """Say how far the products have moved from those that the own encoder of an index was trained on."""
@@ -310,7 +297,9 @@ def retrain_encoder(
         raise InputError(
             f"the gate refuses the retrained encoder: {' '.join(done.decision.refusals).rstrip('.')}",
             path=index,
-            remedy="Nothing has changed. Where people know better: --force --why TEXT",
+            remedy="Nothing has changed. Where people know better: "
+            + (f"--encoder {done.refused} " if done.refused else "")
+            + "--force --why TEXT",
         )
     if not as_json:
         print_trained(done.encoder)
@@ -322,6 +311,7 @@ def _outcome(index: Path, done: Retrained) -> dict[str, Any]:
         "index": str(index),
         "release": done.release and done.release.name,
         "former": done.former and str(done.former),
+        "refused": done.refused and str(done.refused),
         "forced": done.release is not None and not done.decision.passed,
         **done.decision.to_json(),
         "encoder": facts_of(done.encoder),

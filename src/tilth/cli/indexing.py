@@ -9,14 +9,16 @@ import typer
 
 from tilth.cli.encoder_choice import AUTO, EncoderChoice
 from tilth.cli.terminal import ERR, OUT, print_json, progress_bars
+from tilth.encoder_training.of_index import keep_replaced
 from tilth.encoder_training.settings import MOST_SEED
 from tilth.errors import InputError, SettingError
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
+from tilth.releases import current_name
 from tilth.retrieval.build_settings import BuildSettings, Resources
 from tilth.retrieval.builder import build_index, encode_shard, store_catalogue
 from tilth.retrieval.encoder import OWN
-from tilth.retrieval.encoder_build import DEFAULT_MODEL, build_encoder
+from tilth.retrieval.encoder_build import DEFAULT_MODEL, ModelForBuild, build_encoder
 from tilth.retrieval.index import open_store
 from tilth.retrieval.legs import LEAST_LETTERS, LEGS, OWN_LEAST_LETTERS
 from tilth.retrieval.passages import PassageSettings
@@ -143,7 +145,7 @@ def index(
     if passed_over := choice.passed_over(into):
         ERR.print(
             f"{into} keeps its own encoder, which was trained without {' and '.join(passed_over)} as given "
-            f"here. Train it anew: tilth encoder retrain {into}",
+            f"here. Train it anew: tilth encoder retrain {into} --queries QUERIES --qrels QRELS",
             soft_wrap=True,
         )
     settings = BuildSettings(
@@ -152,24 +154,21 @@ def index(
         seed=seed or 0,
         resources=resources(workers, memory),
     )
-    summary = Summary()
-    with (
-        open_store(into, store) as opened,
-        writing_rejections(into / "rejected.jsonl") as reject,
-        progress_bars() as bars,
-    ):
-        products = (
-            read_products(
-                catalogue, columns=column_map(columns or []), strict=strict, on_reject=reject, summary=summary
-            )
-            if catalogue
-            else None
-        )
-        if products is not None:
-            store_catalogue(products, opened, bars)
-        manifest = None
+    summary, manifest = Summary(), None
+    with open_store(into, store) as opened, progress_bars() as bars:
+        if catalogue:
+            with writing_rejections(into / "rejected.jsonl") as reject:
+                products = read_products(
+                    catalogue,
+                    columns=column_map(columns or []),
+                    strict=strict,
+                    on_reject=reject,
+                    summary=summary,
+                )
+                store_catalogue(products, opened, bars)
         if not store_only:
             model, own = choice.open(into, opened, bars)
+            _keep_replaced(into, [model, own] if own else [model])
             source: dict[str, object] = {"files": [str(path) for path in catalogue or []]}
             manifest = build_index(into, opened, model, settings, bars, own=own, source=source)
     if as_json:
@@ -177,6 +176,20 @@ def index(
         print_json({"index": str(into), **summary.to_json(), **facts})
     else:
         _print_summary(into, summary, manifest)
+
+
+def _keep_replaced(into: Path, models: list[ModelForBuild]) -> None:
+    """Keep and name an own encoder that the index had and is not built with."""
+    kept = keep_replaced(into, models)
+    if kept is None:
+        return
+    release = current_name(into)
+    made = f", with which release {release}, in force, was measured," if release else ""
+    ERR.print(
+        f"{into} had another own encoder{made} that is kept in {kept}. With it again: tilth index --into "
+        f"{into} --encoder {kept}, or --third {kept}",
+        soft_wrap=True,
+    )
 
 
 def encode(
@@ -250,7 +263,8 @@ def _print_passages(manifest: dict[str, Any]) -> None:
     passages, leg = manifest["passages"], manifest["legs"][LEGS[0]]
     OUT.print(
         f"{passages['count']:,} passages ({encoded_in(manifest)}); "
-        f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage"
+        f"{passages['dropped_words']:,} words of {passages['cut_products']:,} products are in no passage",
+        soft_wrap=True,
     )
     name, letters = leg["encoder"]["name"], leg["letters_per_token"]
     if letters < (OWN_LEAST_LETTERS if name == OWN else LEAST_LETTERS):

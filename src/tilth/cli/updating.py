@@ -25,7 +25,7 @@ from tilth.files import open_binary
 from tilth.readers.products import read_products
 from tilth.readers.rejections import Summary, writing_rejections
 from tilth.retrieval.builder import compact_index, told
-from tilth.retrieval.generations import open_generation
+from tilth.retrieval.generations import current_number, open_generation
 from tilth.retrieval.index import check_store, open_store
 from tilth.store import Store, Written
 
@@ -88,11 +88,15 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Build the next generation from the store, beside the searches, and switch to it."""
+    before = current_number(index)
     with store_of(index, store) as opened, progress_bars() as bars:
         manifest = compact_index(index, opened, resources(workers, memory), bars)
     if as_json:
         facts = {key: manifest[key] for key in ("catalogue", "passages", "legs", "store")}
         print_json({"index": str(index), **facts})
+        return
+    if current_number(index) == before:
+        OUT.print(f"{index}: nothing has changed since generation {before} was built", soft_wrap=True)
         return
     OUT.print(
         f"{index}: {manifest['catalogue']['products']:,} products, "

@@ -25,6 +25,7 @@ class Course:
 
     fall_from: int  # step from which the learning rate falls
     step: int = 0  # steps that are done
+    seconds: float = 0.0  # that earlier processes took, up to what they kept
     stale: int = 0  # looks at held-out queries without a gain
     curve: list[tuple[int, float]] = field(default_factory=list)  # step and value of each look
 

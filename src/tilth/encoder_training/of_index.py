@@ -1,6 +1,7 @@
 """The own encoder of an index: the one that it has, or one that is trained on the products of its store."""
 
 import shutil
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tilth.catalog import product_from_json
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.encoder_training.texts import sampled
 from tilth.errors import IndexFormatError, MissingExtraError
+from tilth.files import move_durably
 from tilth.retrieval.build_settings import BuildEncoder, Progress
 from tilth.retrieval.encoder import OWN, StaticEncoder
 from tilth.retrieval.encoder_build import open_static
@@ -17,6 +19,8 @@ from tilth.retrieval.generations import Generation, open_generation, verify_file
 from tilth.retrieval.legs import ENCODER_FOLDER
 from tilth.store import Store
 
+ENCODERS = "encoders"  # folder of those that were replaced, in the index folder
+ASIDE = ".keeping-"
 WORK = "training"  # folder of a training that was not ended, in the index folder
 
 
@@ -53,6 +57,49 @@ def own_leg(generation: Generation) -> str | None:
     """Return the name of the leg whose encoder was trained here; None: there is none."""
     legs = generation.manifest["legs"]
     return next((name for name, leg in legs.items() if leg["encoder"]["name"] == OWN), None)
+
+
+def keep(into: Path, generation: Generation, leg: str) -> Path:
+    """Copy the encoder of a leg to where the former encoders of an index are; one that is there stays.
+
+    Args:
+        into: the index folder.
+        generation: of the index.
+        leg: its name.
+
+    Returns:
+        The folder, `encoders/NUMBER`, whole and durable.
+    """
+    target = into / ENCODERS / str(generation.number)
+    if not target.is_dir():
+        aside = target.with_name(f"{ASIDE}{target.name}")
+        shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
+        shutil.copytree(generation.folder / leg / ENCODER_FOLDER, aside)
+        move_durably(aside, target)
+    return target
+
+
+def keep_replaced(into: Path, encoders: Iterable[BuildEncoder]) -> Path | None:
+    """Keep the own encoder of an index if it is not among those of the next build.
+
+    Args:
+        into: the index folder.
+        encoders: of the next build.
+
+    Returns:
+        The folder that keeps it; None: the index has none, or goes on with it.
+    """
+    try:
+        generation = open_generation(into, checksums=False)
+    except IndexFormatError:  # there is none, or one that can only be replaced
+        return None
+    leg = own_leg(generation)
+    if leg is None:
+        return None
+    now = generation.manifest["legs"][leg]["encoder"]["revision"]
+    return (
+        None if now in [encoder.identity["revision"] for encoder in encoders] else keep(into, generation, leg)
+    )
 
 
 def train_from_store(

@@ -3,6 +3,7 @@
 DIR/candidate/        an index of the same store with the new encoder: measured, then adopted or removed
 DIR/candidate.lock    held by the one process that retrains
 DIR/encoders/3/       the encoder that generation 3 had when it was replaced; retraining with it returns to it
+DIR/encoders/refused/ the one that was trained last and that the gate refused
 
 Searches go on by the generation in force until the candidate, whole and measured, takes its place.
 """
@@ -19,14 +20,14 @@ import filelock
 import numpy as np
 
 from tilth.encoder_training.drift import trained_encoder
-from tilth.encoder_training.of_index import own_leg, train_from_store
+from tilth.encoder_training.of_index import ASIDE, ENCODERS, keep, own_leg, train_from_store
 from tilth.encoder_training.settings import EncoderSettings
 from tilth.errors import IndexLockedError, InputError, SettingError
 from tilth.evaluation.experiment import evaluate
 from tilth.evaluation.gate import HELD_OUT, Decision, Evidence, Rules, decide
 from tilth.evaluation.measures import DEFAULT, judged_only, relevant_queries
 from tilth.evaluation.report import evaluation_report
-from tilth.files import replacing, sync_folder
+from tilth.files import move_durably
 from tilth.one_search import DEPTH
 from tilth.pipeline import Pipeline
 from tilth.promotions import promote
@@ -41,16 +42,15 @@ from tilth.retrieval.encoder import OWN, StaticEncoder
 from tilth.retrieval.encoder_build import ModelForBuild, for_build
 from tilth.retrieval.generations import Generation, adopting, open_generation, sweep
 from tilth.retrieval.index import Index, check_store, passage_settings
-from tilth.retrieval.legs import ENCODER_FOLDER, LEGS
+from tilth.retrieval.legs import LEGS
 from tilth.retrieval.live import LiveIndex
 from tilth.store import Store
 
 CANDIDATE = "retrained"  # what the ranking with the new encoder is called among the systems
-ENCODERS = "encoders"
+REFUSED = "refused"
 MEASURES = (*DEFAULT, *judged_only(DEFAULT[:1]))  # the first decides
 _FOLDER = "candidate"
 _LOCK = "candidate.lock"
-_ASIDE = ".keeping-"
 _MAYBE_SEEN = "perhaps learned from"  # the part of queries that an encoder may have been trained on
 _ROUNDS = 3  # in which the time of each query is taken
 
@@ -111,6 +111,7 @@ class Retrained:
     decision: Decision
     release: Release | None
     former: Path | None  # the folder that keeps the encoder before
+    refused: Path | None = None  # the folder that keeps one that was trained and refused
 
 
 def retrain(into: Path, store: Store, plan: Plan, resources: Resources, progress: Progress) -> Retrained:
@@ -156,7 +157,8 @@ def retrain(into: Path, store: Store, plan: Plan, resources: Resources, progress
             Evidence.from_json(evidence), replace(plan.rules, in_force=ranking.release or HYBRID)
         )
         if not (decision.passed or plan.force):
-            return Retrained(static, decision, None, None)
+            refused = _keep_refused(into, static) if plan.encoder is None else None
+            return Retrained(static, decision, None, None, refused)
         former = _adopt(into, folder, base, leg, ranking.release)
         release = _release(into, ranking, evidence, decision, plan)
     del base
@@ -318,7 +320,7 @@ def _adopt(into: Path, folder: Path, base: Generation, leg: str, release: str | 
             raise _overtaken(into, "was built anew with other encoders or settings")
         if current_name(into) != release:
             raise _overtaken(into, "has another release in force")
-        return _keep(into / ENCODERS / str(base.number), base.folder / leg / ENCODER_FOLDER)
+        return keep(into, base, leg)
 
 
 def _made_with(manifest: Mapping[str, Any]) -> tuple[object, ...]:
@@ -333,17 +335,14 @@ def _overtaken(into: Path, what: str) -> InputError:
     )
 
 
-def _keep(target: Path, encoder: Path) -> Path:
-    """Copy the folder of an encoder, durably and whole or not at all; one that is kept already stays."""
-    if target.is_dir():
-        return target
-    aside = target.with_name(f"{_ASIDE}{target.name}")
+def _keep_refused(into: Path, encoder: StaticEncoder) -> Path:
+    """Keep an encoder that was trained and then refused: who goes past the gate need not train it again."""
+    target = into / ENCODERS / REFUSED
+    shutil.rmtree(target, ignore_errors=True)  # of an earlier refusal
+    aside = target.with_name(f"{ASIDE}{REFUSED}")
     shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
-    for file in encoder.iterdir():
-        with replacing(aside / file.name) as copy:
-            copy.write(file.read_bytes())
-    aside.rename(target)
-    sync_folder(target.parent)
+    encoder.save(aside)
+    move_durably(aside, target)
     return target
 
 

@@ -94,7 +94,7 @@ def train_encoder(
     held_out = HeldOut(material, batches, settings.seed)
     mark = fingerprint(material, settings, asked, teacher and teacher.identity)
     training = _Training(batches, lessons, miner, held_out, settings)
-    training.run(Checkpoint(work / _CHECKPOINT, mark), progress)
+    training.run(Checkpoint(work / _CHECKPOINT, mark), progress, start)
     course, table = training.course, training.student.table
     return _static(
         material,
@@ -110,7 +110,7 @@ def train_encoder(
             "steps": course.step,
             "held_out": {"queries": held_out.queries, "reciprocal_rank": course.curve[-1][1]},
             "curve": course.curve,
-            "seconds": round(time.perf_counter() - start, 1),
+            "seconds": round(course.seconds + time.perf_counter() - start, 1),
         },
     )
 
@@ -150,8 +150,8 @@ class _Training:
         self._hard: HardPairs = []
         self.course = Course(fall_from=settings.steps - self._fall)
 
-    def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        """Take all steps, or go on where the checkpoint is."""
+    def run(self, checkpoint: Checkpoint, progress: Progress, start: float) -> None:
+        """Take all steps, or go on where the checkpoint is; `start` is when this process began."""
         if found := checkpoint.read():
             self.course, state = found
             self.student.restore(state)
@@ -162,8 +162,9 @@ class _Training:
             if course.step % self._look_after == 0 or course.step == last:
                 self._look()
                 if time.perf_counter() - kept > _KEPT_EVERY:
-                    checkpoint.write(course, self.student.state())
                     kept = time.perf_counter()
+                    seconds = course.seconds + kept - start
+                    checkpoint.write(replace(course, seconds=seconds), self.student.state())
             progress("training", course.step, course.fall_from + self._fall)
 
     def _step(self, step: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 
@@ -243,7 +243,7 @@ class StaticEncoder:
     def save(self, folder: Path) -> None:
         """Write an encoder folder, which is a model2vec and a sentence-transformers model as well."""
         folder.mkdir(parents=True)
-        save_file({EMBEDDINGS: self._embeddings}, folder / STATIC_MODEL)
+        (folder / STATIC_MODEL).write_bytes(save({EMBEDDINGS: self._embeddings}))  # save_file is for one user
         self._tokenizer.save(str(folder / TOKENIZER))
         config = {"model_type": "model2vec", "normalize": True, "hidden_dim": self.dimension}
         modules = [
