@@ -308,7 +308,8 @@ def read_facts(folder: Path) -> EncoderFacts:
     try:
         return EncoderFacts(**orjson.loads((folder / FACTS).read_bytes()))
     except (OSError, TypeError, orjson.JSONDecodeError) as error:
-        raise IndexFormatError(f"{folder}: holds no encoder that can be read ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise IndexFormatError(f"{folder}: holds no encoder that can be read ({FACTS}: {reason})") from error
 
 
 def open_encoder(folder: Path, *, threads: int = 1) -> Encoder:
