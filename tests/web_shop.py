@@ -100,7 +100,7 @@ _PASSED = {"passed": True, "refusals": [], "in_force": "hybrid"}
 def build(folder: Path) -> Path:
     """Build the index into a folder, with releases, of which one was in force for a while."""
     into = folder / "index"
-    index(PRODUCTS, into, kept_encoder(WORDS), own=own_encoder(WORDS))
+    index(PRODUCTS, into, kept_encoder(WORDS), own=own_encoder([*WORDS, "25", "m"]))
     (folder / "report.html").write_text(REPORT, "utf-8")
     propose(into, fusion=Fusion(weights=(1.0, 0.0)), evidence=_EVIDENCE, report=folder / "report.html")
     propose(into, fusion=Fusion(weights=(0.0, 1.0)), evidence=_EVIDENCE)

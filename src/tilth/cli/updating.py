@@ -88,8 +88,8 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Build the next generation from the store, beside the searches, and switch to it."""
-    before = current_number(index)
     with store_of(index, store) as opened, progress_bars() as bars:
+        before = current_number(index)
         manifest = compact_index(index, opened, resources(workers, memory), bars)
     if as_json:
         facts = {key: manifest[key] for key in ("catalogue", "passages", "legs", "store")}
