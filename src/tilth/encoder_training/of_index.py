@@ -42,15 +42,22 @@ def encoder_of(into: Path) -> StaticEncoder | None:
     Raises:
         IndexFormatError: its files are damaged.
     """
+    found = _own_of(into)
+    if found is None:
+        return None
+    generation, leg = found
+    verify_files(generation, f"{leg}/{ENCODER_FOLDER}/")
+    return open_static(generation.folder / leg / ENCODER_FOLDER)
+
+
+def _own_of(into: Path) -> tuple[Generation, str] | None:
+    """Return the current generation and the leg whose encoder was trained here; None: there is none."""
     try:
         generation = open_generation(into, checksums=False)
     except IndexFormatError:  # there is none, or one that can only be replaced
         return None
     leg = own_leg(generation)
-    if leg is None:
-        return None
-    verify_files(generation, f"{leg}/{ENCODER_FOLDER}/")
-    return open_static(generation.folder / leg / ENCODER_FOLDER)
+    return None if leg is None else (generation, leg)
 
 
 def own_leg(generation: Generation) -> str | None:
@@ -89,13 +96,10 @@ def keep_replaced(into: Path, encoders: Iterable[BuildEncoder]) -> Path | None:
     Returns:
         The folder that keeps it; None: the index has none, or goes on with it.
     """
-    try:
-        generation = open_generation(into, checksums=False)
-    except IndexFormatError:  # there is none, or one that can only be replaced
+    found = _own_of(into)
+    if found is None:
         return None
-    leg = own_leg(generation)
-    if leg is None:
-        return None
+    generation, leg = found
     now = generation.manifest["legs"][leg]["encoder"]["revision"]
     return (
         None if now in [encoder.identity["revision"] for encoder in encoders] else keep(into, generation, leg)
