@@ -85,7 +85,7 @@ PARTS = st.sampled_from(
 
 def whole(text: str) -> list[str]:
     """Return the terms of a text that is read in one go, by the pattern alone."""
-    return [term for match in analyzer._TOKEN.finditer(fold(text)) for term in analyzer._match_terms(match)]
+    return [term for match in analyzer.TOKEN.finditer(fold(text)) for term in analyzer._match_terms(match)]
 
 
 @given(st.lists(PARTS, max_size=12).map("".join))

@@ -46,6 +46,7 @@ class Batches:
         self._material, self._settings = material, settings
         self._family = families(material.texts)
         known = known_pairs(asked, material)
+        self.pairs_asked = len(known)  # of queries that were asked, with a product that is learned from
         self._asked = [(pair.query, row) for pair, row in known]
         self._asked_weights = np.cumsum([pair.weight for pair, _ in known]).tolist()
         shares = {name: share for name, share in settings.shares.items() if share > 0 and name != "asked"}

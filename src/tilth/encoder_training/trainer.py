@@ -15,7 +15,7 @@ import torch
 from tilth.catalog import Product
 from tilth.cores import usable_cores
 from tilth.encoder_training.asked import Asked
-from tilth.encoder_training.batches import Batches, HardPairs, known_pairs
+from tilth.encoder_training.batches import Batches, HardPairs
 from tilth.encoder_training.checkpoint import Checkpoint, Course, fingerprint
 from tilth.encoder_training.hard_negatives import Miner
 from tilth.encoder_training.held_out import HeldOut
@@ -77,15 +77,14 @@ def train_encoder(
     torch.set_num_threads(usable_cores())
     progress("learning the words", 0, 1)
     material = Material.of(products, settings, {pair.product_id for pair in asked})
-    known = known_pairs(asked, material)
-    if asked and not known:
+    settings = replace(settings, steps=_steps(len(material.learned), settings))
+    batches = Batches(material, settings, asked)
+    if asked and not batches.pairs_asked:
         raise InputError(
             "none of the products that were judged to answer a query is among those that are learned from",
             value=asked[0].product_id,
             remedy="Give judgments of products of this catalogue",
         )
-    settings = replace(settings, steps=_steps(len(material.learned), settings))
-    batches = Batches(material, settings, asked)
     progress("learning the words", 1, 1)
     lessons = None
     if teacher is not None:
@@ -104,8 +103,8 @@ def train_encoder(
             "products": len(products),
             "tokens": len(table),
             "whole_words": whole_words(material.tokenizer, [text.title for text in material.texts]),
-            "asked": len(known),
-            "judged": bool(known) or _has_seen_judgments(teacher),
+            "asked": batches.pairs_asked,
+            "judged": batches.pairs_asked > 0 or _has_seen_judgments(teacher),
             "teacher": teacher and teacher.identity,
             "steps": course.step,
             "held_out": {"queries": held_out.queries, "reciprocal_rank": course.curve[-1][1]},

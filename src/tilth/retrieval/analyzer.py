@@ -43,7 +43,7 @@ _UNIT = "|".join(
     r"in(?!\s\d)" if unit == "in" else re.escape(unit)  # "2 in 1" is no length
     for unit in sorted(UNITS, key=len, reverse=True)
 )
-_TOKEN = re.compile(
+TOKEN = re.compile(  # in folded text
     rf"(?P<number>{_NUMBER})[ \u00a0]?(?P<unit>{_UNIT})(?![^\W_])"  # a measure
     r"|(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)(?![-_.+]?[^\W_])"  # a plain word
     r"|(?P<code>[^\W_]+(?:[-_.+,][^\W_]+)*)"  # anything joined, or with digits
@@ -84,7 +84,7 @@ def _pieces(text: str) -> list[str]:
 
 @lru_cache(_REMEMBERED)
 def _expanded(piece: str) -> str:
-    return " ".join(term for match in _TOKEN.finditer(piece) for term in _match_terms(match))
+    return " ".join(term for match in TOKEN.finditer(piece) for term in _match_terms(match))
 
 
 def _match_terms(match: re.Match[str]) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def words(text: str) -> list[str]:
 
 @lru_cache(_REMEMBERED)
 def _words(piece: str) -> tuple[str, ...]:
-    return tuple(match["word"] for match in _TOKEN.finditer(piece) if match.lastgroup == "word")
+    return tuple(match["word"] for match in TOKEN.finditer(piece) if match.lastgroup == "word")
 
 
 def _number(text: str) -> str:

@@ -19,7 +19,7 @@ from rapidfuzz.distance import OSA
 
 from tilth.catalog import Product
 from tilth.files import replacing
-from tilth.retrieval.analyzer import UNITS, analyze, fold, words
+from tilth.retrieval.analyzer import TOKEN, analyze, fold, words
 
 MOST_WORDS = 100_000  # of the vocabulary, the most frequent; bounds memory and time at any catalogue size
 _SHORTEST = 4  # letters; shorter words have too many neighbours
@@ -30,11 +30,6 @@ _CYRILLIC = "йцукенгшщзхъфывапролджэячсмитьбю"
 _SHIFTED = "{}:<>`~"  # capitals that `fold` does not know, and ё, which it makes е; `"` is a quotation mark
 _OTHER_LAYOUT = str.maketrans(_LATIN + _SHIFTED + _CYRILLIC, _CYRILLIC + "хъжбюее" + _LATIN)
 _PIECE = re.compile(rf"[\w+\-{re.escape(_LATIN + _SHIFTED)}]+")  # a word of either layout, or a code
-_TOKEN = re.compile(  # a measure, a word or a code: the words are those of `words`
-    rf"\d+(?:[.,]\d+)*[ ]?(?:{'|'.join(map(re.escape, UNITS))})(?![^\W_])"
-    r"|[^\W\d_]+(?:['’][^\W\d_]+)?(?![-_.+]?[^\W_])"
-    r"|[^\W_]+(?:[-_.+,][^\W_]+)*"
-)
 
 
 def count_words(products: Iterable[Product]) -> Counter[str]:
@@ -102,7 +97,7 @@ class Speller:
     def read(self, text: str) -> Reading:
         """Return the text with its unknown words replaced, and with those alone of the other layout."""
         typed = _replaced(_PIECE, text, self._retyped(text))
-        return Reading(_replaced(_TOKEN, typed, self._near(typed)), typed)
+        return Reading(_replaced(TOKEN, typed, self._near(typed)), typed)
 
     def corrections(self, text: str) -> dict[str, str]:
         """Return what `read` replaces, and by what: pieces of the other layout, then words by near ones."""
@@ -121,7 +116,7 @@ class Speller:
             if self._sells(word := piece[:end].translate(_OTHER_LAYOUT)):
                 return word + piece[end:]
         parts = {word: word.translate(_OTHER_LAYOUT) for word in words(piece) if not self._known(word)}
-        return _replaced(_TOKEN, piece, parts) if all(map(self._sells, parts.values())) else piece
+        return _replaced(TOKEN, piece, parts) if all(map(self._sells, parts.values())) else piece
 
     def _sells(self, text: str) -> bool:
         """Tell whether a text is one word that the shop has; all terms of nothing are known."""
